@@ -1,0 +1,69 @@
+"""smlmkit: super-resolved images from single-molecule localizations, in scikit-learn's style.
+
+The public names are imported when they are first used, so that ``import smlmkit`` stays light.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+_HOME_OF_NAME = {
+    "FRCScorer": "scoring",
+    "FieldOfView": "grid",
+    "GaussianKDE": "kde",
+    "Localizations": "localizations",
+    "N2NReconstructor": "reconstruct",
+    "PixelGrid": "grid",
+    "PoissonScorer": "scoring",
+    "Renderer": "render",
+    "SmlmkitError": "errors",
+    "SmlmkitWarning": "errors",
+    "concat": "localizations",
+    "frc_curve": "metrics.frc",
+    "frc_resolution": "metrics.frc",
+    "load_model": "reconstruct",
+    "make_acquisitions": "simulate.datasets",
+    "make_filaments": "simulate.datasets",
+    "read_localizations": "io",
+    "to_image": "images",
+    "write_image": "io",
+    "write_localizations": "io",
+}
+
+__all__ = ["__version__", *_HOME_OF_NAME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF_NAME:
+        raise AttributeError(f"module 'smlmkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"smlmkit.{_HOME_OF_NAME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from smlmkit.errors import SmlmkitError as SmlmkitError
+    from smlmkit.errors import SmlmkitWarning as SmlmkitWarning
+    from smlmkit.grid import FieldOfView as FieldOfView
+    from smlmkit.grid import PixelGrid as PixelGrid
+    from smlmkit.images import to_image as to_image
+    from smlmkit.io import read_localizations as read_localizations
+    from smlmkit.io import write_image as write_image
+    from smlmkit.io import write_localizations as write_localizations
+    from smlmkit.kde import GaussianKDE as GaussianKDE
+    from smlmkit.localizations import Localizations as Localizations
+    from smlmkit.localizations import concat as concat
+    from smlmkit.metrics.frc import frc_curve as frc_curve
+    from smlmkit.metrics.frc import frc_resolution as frc_resolution
+    from smlmkit.reconstruct import N2NReconstructor as N2NReconstructor
+    from smlmkit.reconstruct import load_model as load_model
+    from smlmkit.render import Renderer as Renderer
+    from smlmkit.scoring import FRCScorer as FRCScorer
+    from smlmkit.scoring import PoissonScorer as PoissonScorer
+    from smlmkit.simulate.datasets import make_acquisitions as make_acquisitions
+    from smlmkit.simulate.datasets import make_filaments as make_filaments

@@ -1,0 +1,1 @@
+"""Numba kernels: ndarray in, ndarray out; one file an algorithm."""

@@ -1,0 +1,41 @@
+"""The errors and warnings that smlmkit raises.
+
+Every error is a :class:`SmlmkitError` and also the built-in exception that Python programmers
+expect, so both ``except SmlmkitError`` and ``except ValueError`` work.
+"""
+
+
+class SmlmkitError(Exception):
+    """Base class of every error that smlmkit raises on purpose."""
+
+
+class InvalidInputError(SmlmkitError, ValueError):
+    """A value that smlmkit cannot work with."""
+
+
+class InvalidTypeError(SmlmkitError, TypeError):
+    """An object of a kind that smlmkit does not take."""
+
+
+class FileFormatError(SmlmkitError, ValueError):
+    """A file that is not what it should be: the message names the file and the place."""
+
+
+class ModelFileError(FileFormatError):
+    """A model file that is damaged, of another version, or no model at all."""
+
+
+class OutputError(SmlmkitError, OSError):
+    """An output that could not be written; nothing half-written stays behind."""
+
+
+class SmlmkitWarning(UserWarning):
+    """Base class of every warning that smlmkit gives."""
+
+
+class UnusedRowsWarning(SmlmkitWarning):
+    """Rows of a table that could not be used, with their number and the reason."""
+
+
+class FitInterruptedWarning(SmlmkitWarning):
+    """Training stopped early on Ctrl-C; the weights reached so far are kept."""

@@ -1,0 +1,574 @@
+"""The table of localizations: columns, field of view, metadata.
+
+Lengths are nm. A table never changes: whatever selects, splits or joins gives a new one, which
+shares the columns' memory where it can.
+"""
+
+import html
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+
+from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarning
+from smlmkit.grid import FieldOfView, check_field_of_view
+
+Table = pd.DataFrame | Mapping[str, ArrayLike] | NDArray[Any]
+RandomState = int | np.random.RandomState | None
+Rows = slice | NDArray[np.bool_] | NDArray[np.integer]
+
+_NUMERIC_COLUMNS = frozenset(
+    "x y z frame photons background uncertainty_x uncertainty_y uncertainty_z "
+    "sigma_x sigma_y channel detections".split()
+)
+
+
+class Localizations:
+    """A table of localizations that knows its field of view.
+
+    Rows whose x or y is not finite, or that lie outside the field of view, cannot be used: they are
+    left out and counted in an `UnusedRowsWarning`. So every row of a table lies in its field.
+
+    Parameters
+    ----------
+    table : DataFrame, mapping of columns, structured array or array of shape (n, 2) or (n, 3)
+        The localizations. ``x`` and ``y`` (nm) are required; ``z``, ``frame`` (0-based), ``photons``,
+        ``background``, ``uncertainty_x/y/z``, ``sigma_x/y``, ``channel`` and ``detections`` have a
+        meaning; any other column survives under its own name. The columns of a plain array are
+        x, y and z. Writable memory is copied; read-only memory is shared.
+    field_of_view : FieldOfView or (y_min, x_min, y_max, x_max), optional
+        The box in nm that was imaged. Without it, the smallest box of whole nm around the rows.
+    metadata : mapping, optional
+        What else is known of the acquisition: anything that JSON can hold.
+
+    Raises
+    ------
+    InvalidTypeError
+        If the table is of a kind that is not taken.
+    InvalidInputError
+        If a column is missing, of the wrong kind or of another length, or if an empty table comes
+        without a field of view.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> blinks = Localizations(np.array([[10.0, 20.0], [990.0, 480.0]]), field_of_view=(0, 0, 500, 1000))
+    >>> len(blinks), blinks.columns, blinks.density
+    (2, ('x', 'y'), 4.0)
+    >>> blinks["x"]
+    array([ 10., 990.])
+    >>> left = blinks.crop((0, 0, 500, 500))
+    >>> len(left), left.field_of_view.width
+    (1, 500.0)
+    """
+
+    __slots__ = ("_columns", "_field_of_view", "_metadata_json")
+
+    _columns: dict[str, NDArray[Any]]
+    _field_of_view: FieldOfView
+    _metadata_json: str
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        field_of_view: FieldOfView | Sequence[float] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        raw = {name: np.asarray(values) for name, values in _raw_columns(table).items()}
+        columns = {name: _as_column(name, values) for name, values in raw.items()}
+        _check_columns(columns)
+        box = None if field_of_view is None else check_field_of_view(field_of_view)
+        usable = _usable_rows(columns["x"], columns["y"], box)
+        if usable is not None:
+            columns = {name: values[usable] for name, values in columns.items()}
+        self._columns = {name: _freeze(values, raw[name]) for name, values in columns.items()}
+        self._field_of_view = box or _bounding_field(columns["x"], columns["y"])
+        self._metadata_json = _metadata_to_json(metadata or {})
+
+    @classmethod
+    def _from_valid(
+        cls, columns: dict[str, NDArray[Any]], field_of_view: FieldOfView, metadata_json: str
+    ) -> "Localizations":
+        """Wrap columns that are known to be valid, without checks and without copies."""
+        new = object.__new__(cls)
+        new._columns = {name: _freeze(values) for name, values in columns.items()}
+        new._field_of_view = field_of_view
+        new._metadata_json = metadata_json
+        return new
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self._columns)
+
+    @property
+    def field_of_view(self) -> FieldOfView:
+        """The box in nm that was imaged; every subset keeps it."""
+        return self._field_of_view
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """A copy of what else is known of the acquisition."""
+        metadata: dict[str, Any] = json.loads(self._metadata_json)
+        return metadata
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """The x of every row in nm (read-only)."""
+        return self._columns["x"]
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """The y of every row in nm (read-only)."""
+        return self._columns["y"]
+
+    @property
+    def density(self) -> float:
+        """Localizations per square micrometre of the field of view."""
+        return len(self) / self._field_of_view.area_um2
+
+    def __len__(self) -> int:
+        return len(self._columns["x"])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        try:
+            return self._columns[name]
+        except (KeyError, TypeError):
+            raise KeyError(
+                f"no column {name!r}; there are {', '.join(self._columns)} (rows: use select)"
+            ) from None
+
+    def select(self, rows: Rows) -> "Localizations":
+        """Give the table of some rows; a slice shares memory.
+
+        Parameters
+        ----------
+        rows : slice, boolean array of shape (n,) or integer array
+            Which rows, in which order.
+
+        Returns
+        -------
+        Localizations
+            These rows, with the same field of view.
+
+        Raises
+        ------
+        InvalidInputError
+            If a boolean array has another length than the table.
+        """
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            if rows.dtype == bool and rows.shape != (len(self),):
+                raise InvalidInputError(
+                    f"the mask has shape {rows.shape}, the table has {len(self)} rows"
+                )
+        return self._with_rows(rows, self._field_of_view)
+
+    def crop(self, field_of_view: FieldOfView | Sequence[float]) -> "Localizations":
+        """Give the rows inside a box; the box becomes the field of view.
+
+        Parameters
+        ----------
+        field_of_view : FieldOfView or (y_min, x_min, y_max, x_max)
+            The box in nm; only its overlap with the present field of view counts.
+
+        Returns
+        -------
+        Localizations
+            The rows in the box.
+
+        Raises
+        ------
+        InvalidInputError
+            If the box does not overlap the field of view.
+        """
+        box, own = check_field_of_view(field_of_view), self._field_of_view
+        overlap = FieldOfView(
+            max(box.y_min, own.y_min),
+            max(box.x_min, own.x_min),
+            min(box.y_max, own.y_max),
+            min(box.x_max, own.x_max),
+        )
+        if overlap.height <= 0 or overlap.width <= 0:
+            raise InvalidInputError(f"{box} does not overlap the field of view {own}")
+        return self._with_rows(_inside(self.x, self.y, overlap), overlap)
+
+    def thin(self, fraction: float, random_state: RandomState = None) -> "Localizations":
+        """Keep every row with the same probability, independently.
+
+        Parameters
+        ----------
+        fraction : float
+            Probability of keeping a row, in [0, 1].
+        random_state : int, RandomState or None, default=None
+            Source of randomness.
+
+        Returns
+        -------
+        Localizations
+            The kept rows, in their order.
+
+        Raises
+        ------
+        InvalidInputError
+            If `fraction` is not in [0, 1].
+        """
+        if not 0 <= fraction <= 1:
+            raise InvalidInputError(f"fraction must be in [0, 1], got {fraction!r}")
+        kept = check_random_state(random_state).random_sample(len(self)) < fraction
+        return self._with_rows(kept, self._field_of_view)
+
+    def split(
+        self,
+        by: Literal["auto", "frames", "random"] = "auto",
+        *,
+        n_blocks: int = 10,
+        random_state: RandomState = None,
+    ) -> tuple["Localizations", "Localizations"]:
+        """Split into two disjoint tables that hold all rows together and share one field of view.
+
+        Blocks of frames keep the blinks of one emitter, which follow one another, in one half. With
+        a random split both halves see the same blink sequence, and their agreement (an FRC, say)
+        looks better than it is.
+
+        Parameters
+        ----------
+        by : {"auto", "frames", "random"}, default="auto"
+            ``"frames"``: blocks of equally many frames; ``"random"``: each row by a fair coin;
+            ``"auto"``: by frames where a ``frame`` column spans at least `n_blocks` frames.
+        n_blocks : int, default=10
+            Number of blocks of frames, at least 2.
+        random_state : int, RandomState or None, default=None
+            Source of randomness. With blocks, None alternates them, so that slow changes such as
+            bleaching weigh on both halves alike; otherwise half of the blocks are drawn.
+
+        Returns
+        -------
+        tuple of Localizations
+            The two halves.
+
+        Raises
+        ------
+        InvalidInputError
+            If `by` is unknown, or frames are asked for and there are too few.
+        """
+        if by not in ("auto", "frames", "random"):
+            raise InvalidInputError(f"by must be 'auto', 'frames' or 'random', got {by!r}")
+        if by == "random" or (by == "auto" and self._frame_span() < n_blocks):
+            first = check_random_state(random_state).random_sample(len(self)) < 0.5
+        else:
+            first = self._in_first_blocks(n_blocks, random_state)
+        return (
+            self._with_rows(first, self._field_of_view),
+            self._with_rows(~first, self._field_of_view),
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give the columns as a DataFrame that may be changed freely.
+
+        Returns
+        -------
+        DataFrame
+            One column a column, in nm where they are lengths.
+        """
+        return pd.DataFrame(self._columns, copy=True)
+
+    def _with_rows(self, rows: Rows, field_of_view: FieldOfView) -> "Localizations":
+        columns = {name: values[rows] for name, values in self._columns.items()}
+        return self._from_valid(columns, field_of_view, self._metadata_json)
+
+    def _frame_span(self) -> int:
+        if "frame" not in self._columns or len(self) == 0:
+            return 0
+        frame = self._columns["frame"]
+        return int(frame.max()) - int(frame.min()) + 1
+
+    def _in_first_blocks(self, n_blocks: int, random_state: RandomState) -> NDArray[np.bool_]:
+        span = self._frame_span()
+        if n_blocks < 2 or span < n_blocks:
+            raise InvalidInputError(
+                f"cannot split {span} frames into n_blocks={n_blocks} blocks (at least 2): "
+                "give fewer blocks or by='random'"
+            )
+        frame = self._columns["frame"]
+        block = (frame - frame.min()) * n_blocks // span
+        block_is_first = np.arange(n_blocks) % 2 == 0
+        if random_state is not None:
+            check_random_state(random_state).shuffle(block_is_first)
+        in_first: NDArray[np.bool_] = block_is_first[block]
+        return in_first
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Localizations):
+            return NotImplemented
+        return (
+            self.columns == other.columns
+            and self._field_of_view == other._field_of_view
+            and self._metadata_json == other._metadata_json
+            and all(_same_values(self[name], other[name]) for name in self)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Localizations._from_valid, (
+            self._columns,
+            self._field_of_view,
+            self._metadata_json,
+        )
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{value} {label}".strip() for label, value in self._summary())
+        return f"Localizations({facts}; {', '.join(self.columns)})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{label or 'size'}</th><td>{value}</td></tr>"
+            for label, value in self._summary()
+        )
+        names = html.escape(", ".join(self.columns))
+        return (
+            f"<table><caption>Localizations</caption>{rows}"
+            f"<tr><th style='text-align:left'>columns</th><td>{names}</td></tr></table>"
+        )
+
+    def _summary(self) -> list[tuple[str, str]]:
+        """List (label, value) of what a person wants to know first."""
+        field = self._field_of_view
+        facts = [
+            ("localizations", f"{len(self):,}"),
+            ("", f"{field.width / 1000:.4g} x {field.height / 1000:.4g} µm"),
+            ("per µm²", f"{self.density:.4g}"),
+        ]
+        if self._frame_span():
+            facts.append(("frames", f"{self._frame_span():,}"))
+        if "uncertainty_x" in self and len(self):
+            median = float(np.nanmedian(self["uncertainty_x"]))
+            facts.append(("nm median uncertainty", f"{median:.3g}"))
+        return facts
+
+
+def concat(tables: Sequence[Localizations]) -> Localizations:
+    """Join tables row after row; the field of view is the smallest box around all of theirs.
+
+    Parameters
+    ----------
+    tables : sequence of Localizations
+        Tables with the same columns. Metadata that all of them agree on is kept.
+
+    Returns
+    -------
+    Localizations
+        All rows.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no table, or a table has other columns than the first one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> first, second = Localizations(np.array([[10.0, 20.0], [30.0, 40.0]])).split(random_state=0)
+    >>> len(concat([first, second]))
+    2
+    """
+    if not tables:
+        raise InvalidInputError("concat needs at least one table")
+    names = tables[0].columns
+    for position, table in enumerate(tables):
+        if set(table.columns) != set(names):
+            differing = sorted(set(table.columns) ^ set(names))
+            raise InvalidInputError(
+                f"table {position} and table 0 do not have the same columns: {differing}"
+            )
+    field, common = tables[0].field_of_view, tables[0].metadata
+    for table in tables[1:]:
+        field = field.union(table.field_of_view)
+        other = table.metadata
+        common = {key: value for key, value in common.items() if other.get(key) == value}
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in names}
+    return Localizations._from_valid(columns, field, _metadata_to_json(common))
+
+
+def as_fovs(X: object) -> tuple[list[Localizations], bool]:
+    """Check what a user hands in as X: one table, or a list with one table a field of view.
+
+    Parameters
+    ----------
+    X : Localizations, DataFrame, array, or sequence of these
+        The samples.
+
+    Returns
+    -------
+    fovs : list of Localizations
+        The tables.
+    single : bool
+        Whether X was one table rather than a list.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidInputError
+        If X or some of its samples cannot be used; the message names each of them.
+    """
+    if isinstance(X, Localizations):
+        return [X], True
+    is_object_array = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+    if isinstance(X, pd.DataFrame | Mapping) or (isinstance(X, np.ndarray) and not is_object_array):
+        return [Localizations(X)], True
+    if isinstance(X, str | bytes) or not (isinstance(X, Sequence) or is_object_array):
+        raise InvalidTypeError(
+            "X must be Localizations, a DataFrame, an (n, 2) or (n, 3) array, or a list of these, "
+            f"got {type(X).__name__}"
+        )
+    fovs, problems = [], []
+    for position, sample in enumerate(X):  # type: ignore[arg-type]
+        try:
+            fovs.append(sample if isinstance(sample, Localizations) else Localizations(sample))
+        except (InvalidInputError, InvalidTypeError) as error:
+            problems.append(f"X[{position}]: {error}")
+    if problems:
+        raise InvalidInputError("\n".join(problems))
+    if not fovs:
+        raise InvalidInputError("X is an empty list: it needs at least one field of view")
+    return fovs, False
+
+
+def _raw_columns(table: object) -> dict[str, Any]:
+    """Name the columns of whatever kind of table this is."""
+    if isinstance(table, pd.DataFrame):
+        if not table.columns.is_unique:
+            twice = sorted(map(str, table.columns[table.columns.duplicated()]))
+            raise InvalidInputError(f"columns {twice} stand more than once in the DataFrame")
+        return {name: table[name].to_numpy() for name in table.columns}
+    if isinstance(table, Mapping):
+        return dict(table)
+    if isinstance(table, np.ndarray) and table.dtype.names:
+        return {name: table[name] for name in table.dtype.names}
+    if isinstance(table, np.ndarray):
+        if table.ndim != 2 or table.shape[1] not in (2, 3):
+            raise InvalidInputError(
+                "a plain array of localizations has the columns x, y or x, y, z: expected shape "
+                f"(n, 2) or (n, 3), got {table.shape}; name other columns in a DataFrame"
+            )
+        return {name: table[:, index] for index, name in enumerate("xyz"[: table.shape[1]])}
+    raise InvalidTypeError(
+        "localizations come as a DataFrame, a mapping of columns, a structured array or an (n, 2) "
+        f"or (n, 3) array, got {type(table).__name__}"
+    )
+
+
+def _as_column(name: object, column: NDArray[Any]) -> NDArray[Any]:
+    """Turn one column into a 1-d array of the kind that its name asks for."""
+    if not isinstance(name, str):
+        raise InvalidTypeError(f"column names must be text, got {name!r}")
+    if column.ndim != 1:
+        raise InvalidInputError(f"column {name!r} must be one-dimensional, got {column.shape}")
+    if name not in _NUMERIC_COLUMNS:
+        return column
+    if column.dtype.kind not in "iufb" and not column.dtype.kind == "O":
+        raise InvalidTypeError(f"column {name!r} must hold numbers, got dtype {column.dtype}")
+    try:
+        if name in ("x", "y", "z"):
+            return column.astype(np.float64, copy=False)
+        if name == "frame":
+            return _as_frames(column)
+        return column.astype(np.float64) if column.dtype.kind == "O" else column
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"column {name!r} must hold numbers: {error}") from None
+
+
+def _as_frames(column: NDArray[Any]) -> NDArray[np.int64]:
+    if column.dtype.kind not in "iub":
+        numbers = column.astype(np.float64)
+        if not np.array_equal(numbers, np.floor(numbers)):
+            raise InvalidInputError("column 'frame' must hold whole numbers (0-based)")
+        column = numbers
+    return column.astype(np.int64, copy=False)
+
+
+def _check_columns(columns: Mapping[str, NDArray[Any]]) -> None:
+    missing = [name for name in ("x", "y") if name not in columns]
+    if missing:
+        raise InvalidInputError(
+            f"no column {' and '.join(map(repr, missing))}; there are {', '.join(columns) or 'none'}"
+        )
+    expected = len(columns["x"])
+    for name, values in columns.items():
+        if len(values) != expected:
+            raise InvalidInputError(f"column {name!r} has {len(values)} rows, 'x' has {expected}")
+
+
+def _inside(x: NDArray[np.float64], y: NDArray[np.float64], box: FieldOfView) -> NDArray[np.bool_]:
+    return (y >= box.y_min) & (y < box.y_max) & (x >= box.x_min) & (x < box.x_max)
+
+
+def _usable_rows(
+    x: NDArray[np.float64], y: NDArray[np.float64], box: FieldOfView | None
+) -> NDArray[np.bool_] | None:
+    """Mark the rows that can be used; None when all can. Warns of those that cannot."""
+    finite = np.isfinite(x) & np.isfinite(y)
+    usable = finite if box is None else _inside(x, y, box)
+    n_unusable = len(x) - int(usable.sum())
+    if not n_unusable:
+        return None
+    n_not_finite = len(x) - int(finite.sum())
+    reasons = [f"{n_not_finite:,} with x or y not finite"] if n_not_finite else []
+    if n_unusable > n_not_finite:
+        reasons.append(
+            f"{n_unusable - n_not_finite:,} outside the field of view {tuple(box or ())}"
+        )
+    warnings.warn(
+        f"{n_unusable:,} of {len(x):,} rows cannot be used: {', '.join(reasons)}",
+        UnusedRowsWarning,
+        stacklevel=3,
+    )
+    return usable
+
+
+def _bounding_field(x: NDArray[np.float64], y: NDArray[np.float64]) -> FieldOfView:
+    """Give the smallest box of whole nm around the points."""
+    if len(x) == 0:
+        raise InvalidInputError("a table without usable rows needs a field_of_view")
+    lower, upper = np.floor([y.min(), x.min()]), np.floor([y.max(), x.max()]) + 1
+    return check_field_of_view([*lower, *upper])
+
+
+def _freeze(values: NDArray[Any], source: object = None) -> NDArray[Any]:
+    """Make an array read-only; copy it first if the owner of `source` could still write to it."""
+    if source is not None and _writable_somewhere(source) and np.may_share_memory(values, source):
+        values = values.copy()
+    if values.flags.writeable:
+        values.flags.writeable = False
+    return values
+
+
+def _writable_somewhere(array: object) -> bool:
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return True
+        array = array.base
+    return False
+
+
+def _same_values(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    return np.array_equal(first, second, equal_nan=first.dtype.kind == "f" == second.dtype.kind)
+
+
+def _metadata_to_json(metadata: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(metadata))
+    except (TypeError, ValueError) as error:
+        raise InvalidTypeError(f"metadata must be what JSON can hold: {error}") from None
