@@ -20,8 +20,8 @@ _HOME_OF_NAME = {
     "SmlmkitError": "errors",
     "SmlmkitWarning": "errors",
     "concat": "localizations",
-    "frc_curve": "metrics.frc",
-    "frc_resolution": "metrics.frc",
+    "frc_curve": "resolution",
+    "frc_resolution": "resolution",
     "load_model": "reconstruct",
     "make_acquisitions": "simulate.datasets",
     "make_filaments": "simulate.datasets",
@@ -58,11 +58,11 @@ if TYPE_CHECKING:
     from smlmkit.kde import GaussianKDE as GaussianKDE
     from smlmkit.localizations import Localizations as Localizations
     from smlmkit.localizations import concat as concat
-    from smlmkit.metrics.frc import frc_curve as frc_curve
-    from smlmkit.metrics.frc import frc_resolution as frc_resolution
     from smlmkit.reconstruct import N2NReconstructor as N2NReconstructor
     from smlmkit.reconstruct import load_model as load_model
     from smlmkit.render import Renderer as Renderer
+    from smlmkit.resolution import frc_curve as frc_curve
+    from smlmkit.resolution import frc_resolution as frc_resolution
     from smlmkit.scoring import FRCScorer as FRCScorer
     from smlmkit.scoring import PoissonScorer as PoissonScorer
     from smlmkit.simulate.datasets import make_acquisitions as make_acquisitions

@@ -29,6 +29,10 @@ class OutputError(SmlmkitError, OSError):
     """An output that could not be written; nothing half-written stays behind."""
 
 
+class TrainingDivergedError(SmlmkitError, ArithmeticError):
+    """Training whose loss is no longer a finite number."""
+
+
 class SmlmkitWarning(UserWarning):
     """Base class of every warning that smlmkit gives."""
 

@@ -173,12 +173,12 @@ class PixelGrid:
     @property
     def centers_y(self) -> NDArray[np.float64]:
         """The y of every row's pixel centres in nm."""
-        return self.origin[0] + (np.arange(self.shape[0]) + 0.5) * self.pixel_size
+        return _centers(self.origin[0], self.pixel_size, self.shape[0])
 
     @property
     def centers_x(self) -> NDArray[np.float64]:
         """The x of every column's pixel centres in nm."""
-        return self.origin[1] + (np.arange(self.shape[1]) + 0.5) * self.pixel_size
+        return _centers(self.origin[1], self.pixel_size, self.shape[1])
 
 
 def check_pixel_size(pixel_size: object) -> float:
@@ -211,3 +211,10 @@ def check_pixel_size(pixel_size: object) -> float:
 def _count_pixels(extent: float, pixel_size: float) -> int:
     """Count the pixels that cover an extent; 1e-12 forgives float error in whole multiples."""
     return max(1, math.ceil(extent / pixel_size * (1 - 1e-12)))
+
+
+def _centers(origin: float, pixel_size: float, n_pixels: int) -> NDArray[np.float64]:
+    centers: NDArray[np.float64] = (
+        origin + (np.arange(n_pixels, dtype=np.float64) + 0.5) * pixel_size
+    )
+    return centers

@@ -15,17 +15,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
+from smlmkit._columns import check_columns, freeze, raw_columns
 from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarning
 from smlmkit.grid import FieldOfView, check_field_of_view
 
 Table = pd.DataFrame | Mapping[str, ArrayLike] | NDArray[Any]
 RandomState = int | np.random.RandomState | None
 Rows = slice | NDArray[np.bool_] | NDArray[np.integer]
-
-_NUMERIC_COLUMNS = frozenset(
-    "x y z frame photons background uncertainty_x uncertainty_y uncertainty_z "
-    "sigma_x sigma_y channel detections".split()
-)
 
 
 class Localizations:
@@ -37,10 +33,10 @@ class Localizations:
     Parameters
     ----------
     table : DataFrame, mapping of columns, structured array or array of shape (n, 2) or (n, 3)
-        The localizations. ``x`` and ``y`` (nm) are required; ``z``, ``frame`` (0-based), ``photons``,
-        ``background``, ``uncertainty_x/y/z``, ``sigma_x/y``, ``channel`` and ``detections`` have a
-        meaning; any other column survives under its own name. The columns of a plain array are
-        x, y and z. Writable memory is copied; read-only memory is shared.
+        The localizations. ``x`` and ``y`` (nm) are required; ``z``, ``frame`` (0-based),
+        ``photons``, ``background``, ``uncertainty_x/y/z``, ``sigma_x/y``, ``channel`` and
+        ``detections`` have a meaning; any other column survives under its own name. The columns
+        of a plain array are x, y and z. Writable memory is copied; read-only memory is shared.
     field_of_view : FieldOfView or (y_min, x_min, y_max, x_max), optional
         The box in nm that was imaged. Without it, the smallest box of whole nm around the rows.
     metadata : mapping, optional
@@ -57,7 +53,8 @@ class Localizations:
     Examples
     --------
     >>> import numpy as np
-    >>> blinks = Localizations(np.array([[10.0, 20.0], [990.0, 480.0]]), field_of_view=(0, 0, 500, 1000))
+    >>> xy = np.array([[10.0, 20.0], [990.0, 480.0]])
+    >>> blinks = Localizations(xy, field_of_view=(0, 0, 500, 1000))
     >>> len(blinks), blinks.columns, blinks.density
     (2, ('x', 'y'), 4.0)
     >>> blinks["x"]
@@ -80,14 +77,13 @@ class Localizations:
         field_of_view: FieldOfView | Sequence[float] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        raw = {name: np.asarray(values) for name, values in _raw_columns(table).items()}
-        columns = {name: _as_column(name, values) for name, values in raw.items()}
-        _check_columns(columns)
+        raw = raw_columns(table)
+        columns = check_columns(raw)
         box = None if field_of_view is None else check_field_of_view(field_of_view)
         usable = _usable_rows(columns["x"], columns["y"], box)
         if usable is not None:
             columns = {name: values[usable] for name, values in columns.items()}
-        self._columns = {name: _freeze(values, raw[name]) for name, values in columns.items()}
+        self._columns = {name: freeze(values, raw[name]) for name, values in columns.items()}
         self._field_of_view = box or _bounding_field(columns["x"], columns["y"])
         self._metadata_json = _metadata_to_json(metadata or {})
 
@@ -97,7 +93,7 @@ class Localizations:
     ) -> "Localizations":
         """Wrap columns that are known to be valid, without checks and without copies."""
         new = object.__new__(cls)
-        new._columns = {name: _freeze(values) for name, values in columns.items()}
+        new._columns = {name: freeze(values) for name, values in columns.items()}
         new._field_of_view = field_of_view
         new._metadata_json = metadata_json
         return new
@@ -168,12 +164,10 @@ class Localizations:
         InvalidInputError
             If a boolean array has another length than the table.
         """
-        if not isinstance(rows, slice):
-            rows = np.asarray(rows)
-            if rows.dtype == bool and rows.shape != (len(self),):
-                raise InvalidInputError(
-                    f"the mask has shape {rows.shape}, the table has {len(self)} rows"
-                )
+        if not isinstance(rows, slice) and rows.dtype == bool and rows.shape != (len(self),):
+            raise InvalidInputError(
+                f"the mask has shape {rows.shape}, the table has {len(self)} rows"
+            )
         return self._with_rows(rows, self._field_of_view)
 
     def crop(self, field_of_view: FieldOfView | Sequence[float]) -> "Localizations":
@@ -403,114 +397,6 @@ def concat(tables: Sequence[Localizations]) -> Localizations:
     return Localizations._from_valid(columns, field, _metadata_to_json(common))
 
 
-def as_fovs(X: object) -> tuple[list[Localizations], bool]:
-    """Check what a user hands in as X: one table, or a list with one table a field of view.
-
-    Parameters
-    ----------
-    X : Localizations, DataFrame, array, or sequence of these
-        The samples.
-
-    Returns
-    -------
-    fovs : list of Localizations
-        The tables.
-    single : bool
-        Whether X was one table rather than a list.
-
-    Raises
-    ------
-    InvalidTypeError, InvalidInputError
-        If X or some of its samples cannot be used; the message names each of them.
-    """
-    if isinstance(X, Localizations):
-        return [X], True
-    is_object_array = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
-    if isinstance(X, pd.DataFrame | Mapping) or (isinstance(X, np.ndarray) and not is_object_array):
-        return [Localizations(X)], True
-    if isinstance(X, str | bytes) or not (isinstance(X, Sequence) or is_object_array):
-        raise InvalidTypeError(
-            "X must be Localizations, a DataFrame, an (n, 2) or (n, 3) array, or a list of these, "
-            f"got {type(X).__name__}"
-        )
-    fovs, problems = [], []
-    for position, sample in enumerate(X):  # type: ignore[arg-type]
-        try:
-            fovs.append(sample if isinstance(sample, Localizations) else Localizations(sample))
-        except (InvalidInputError, InvalidTypeError) as error:
-            problems.append(f"X[{position}]: {error}")
-    if problems:
-        raise InvalidInputError("\n".join(problems))
-    if not fovs:
-        raise InvalidInputError("X is an empty list: it needs at least one field of view")
-    return fovs, False
-
-
-def _raw_columns(table: object) -> dict[str, Any]:
-    """Name the columns of whatever kind of table this is."""
-    if isinstance(table, pd.DataFrame):
-        if not table.columns.is_unique:
-            twice = sorted(map(str, table.columns[table.columns.duplicated()]))
-            raise InvalidInputError(f"columns {twice} stand more than once in the DataFrame")
-        return {name: table[name].to_numpy() for name in table.columns}
-    if isinstance(table, Mapping):
-        return dict(table)
-    if isinstance(table, np.ndarray) and table.dtype.names:
-        return {name: table[name] for name in table.dtype.names}
-    if isinstance(table, np.ndarray):
-        if table.ndim != 2 or table.shape[1] not in (2, 3):
-            raise InvalidInputError(
-                "a plain array of localizations has the columns x, y or x, y, z: expected shape "
-                f"(n, 2) or (n, 3), got {table.shape}; name other columns in a DataFrame"
-            )
-        return {name: table[:, index] for index, name in enumerate("xyz"[: table.shape[1]])}
-    raise InvalidTypeError(
-        "localizations come as a DataFrame, a mapping of columns, a structured array or an (n, 2) "
-        f"or (n, 3) array, got {type(table).__name__}"
-    )
-
-
-def _as_column(name: object, column: NDArray[Any]) -> NDArray[Any]:
-    """Turn one column into a 1-d array of the kind that its name asks for."""
-    if not isinstance(name, str):
-        raise InvalidTypeError(f"column names must be text, got {name!r}")
-    if column.ndim != 1:
-        raise InvalidInputError(f"column {name!r} must be one-dimensional, got {column.shape}")
-    if name not in _NUMERIC_COLUMNS:
-        return column
-    if column.dtype.kind not in "iufb" and not column.dtype.kind == "O":
-        raise InvalidTypeError(f"column {name!r} must hold numbers, got dtype {column.dtype}")
-    try:
-        if name in ("x", "y", "z"):
-            return column.astype(np.float64, copy=False)
-        if name == "frame":
-            return _as_frames(column)
-        return column.astype(np.float64) if column.dtype.kind == "O" else column
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"column {name!r} must hold numbers: {error}") from None
-
-
-def _as_frames(column: NDArray[Any]) -> NDArray[np.int64]:
-    if column.dtype.kind not in "iub":
-        numbers = column.astype(np.float64)
-        if not np.array_equal(numbers, np.floor(numbers)):
-            raise InvalidInputError("column 'frame' must hold whole numbers (0-based)")
-        column = numbers
-    return column.astype(np.int64, copy=False)
-
-
-def _check_columns(columns: Mapping[str, NDArray[Any]]) -> None:
-    missing = [name for name in ("x", "y") if name not in columns]
-    if missing:
-        raise InvalidInputError(
-            f"no column {' and '.join(map(repr, missing))}; there are {', '.join(columns) or 'none'}"
-        )
-    expected = len(columns["x"])
-    for name, values in columns.items():
-        if len(values) != expected:
-            raise InvalidInputError(f"column {name!r} has {len(values)} rows, 'x' has {expected}")
-
-
 def _inside(x: NDArray[np.float64], y: NDArray[np.float64], box: FieldOfView) -> NDArray[np.bool_]:
     return (y >= box.y_min) & (y < box.y_max) & (x >= box.x_min) & (x < box.x_max)
 
@@ -544,23 +430,6 @@ def _bounding_field(x: NDArray[np.float64], y: NDArray[np.float64]) -> FieldOfVi
         raise InvalidInputError("a table without usable rows needs a field_of_view")
     lower, upper = np.floor([y.min(), x.min()]), np.floor([y.max(), x.max()]) + 1
     return check_field_of_view([*lower, *upper])
-
-
-def _freeze(values: NDArray[Any], source: object = None) -> NDArray[Any]:
-    """Make an array read-only; copy it first if the owner of `source` could still write to it."""
-    if source is not None and _writable_somewhere(source) and np.may_share_memory(values, source):
-        values = values.copy()
-    if values.flags.writeable:
-        values.flags.writeable = False
-    return values
-
-
-def _writable_somewhere(array: object) -> bool:
-    while isinstance(array, np.ndarray):
-        if array.flags.writeable:
-            return True
-        array = array.base
-    return False
 
 
 def _same_values(first: NDArray[Any], second: NDArray[Any]) -> bool:

@@ -1,59 +1,13 @@
 """Renderer: a table of localizations becomes an image."""
 
-import warnings
 from typing import Any
 
-import numpy as np
-import xarray as xr
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from smlmkit._kernels.histogram import count_per_pixel
-from smlmkit.errors import InvalidTypeError, UnusedRowsWarning
+from smlmkit.errors import InvalidTypeError
 from smlmkit.grid import PixelGrid, check_pixel_size
-from smlmkit.images import to_image
-from smlmkit.localizations import Localizations, as_fovs
-
-
-def render_histogram(
-    localizations: Localizations, pixel_size: float, grid: PixelGrid | None = None
-) -> xr.DataArray:
-    """Count the localizations per pixel.
-
-    Parameters
-    ----------
-    localizations : Localizations
-        The table of n rows.
-    pixel_size : float
-        Edge of a pixel in nm, used when no grid is given.
-    grid : PixelGrid, optional
-        Where to count; by default the grid that covers the field of view.
-
-    Returns
-    -------
-    DataArray of float32, dims (y, x)
-        Localizations per pixel. Counts are exact up to 2^24 in one pixel.
-
-    Warns
-    -----
-    UnusedRowsWarning
-        If localizations lie outside of the given grid.
-    """
-    if grid is None:
-        box = localizations.field_of_view
-        grid = PixelGrid.covering(box, pixel_size)
-    else:
-        box = grid.field_of_view
-    counts = np.zeros(grid.shape, dtype=np.uint32)
-    n_outside = count_per_pixel(
-        localizations.y, localizations.x, tuple(box), grid.pixel_size, counts
-    )
-    if n_outside:
-        warnings.warn(
-            f"{n_outside:,} of {len(localizations):,} localizations lie outside of the grid {box}",
-            UnusedRowsWarning,
-            stacklevel=2,
-        )
-    return to_image(counts.astype(np.float32), grid)
+from smlmkit.histogram import render_histogram
+from smlmkit.samples import as_fovs
 
 
 class Renderer(TransformerMixin, BaseEstimator):
