@@ -1,0 +1,173 @@
+import math
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.ndimage import gaussian_filter
+
+from smlmkit.errors import InvalidInputError
+from smlmkit.metrics.frc import curve_from_rings, frc_area, threshold_curve
+from smlmkit.metrics.rings import RingCorrelation, ring_correlation
+
+
+def rings_of(*correlation, count=1000):
+    """Rings 1/20 cycles per pixel apart."""
+    n_rings = len(correlation)
+    return RingCorrelation(
+        np.arange(n_rings) / 20, np.array(correlation, float), np.full(n_rings, count)
+    )
+
+
+def read(*correlation, threshold="1/7", count=1000):
+    rings = rings_of(*correlation, count=count)
+    return curve_from_rings([rings], pixel_size=10, threshold=threshold, smoothing=0)
+
+
+class TestResolution:
+    def test_lies_where_the_line_between_two_rings_meets_the_threshold(self):
+        curve = read(1, 1, 1 / 7 + 0.3, 1 / 7 - 0.1, 0)
+        assert curve.resolution == pytest.approx(1 / ((2 + 0.75) / 200))
+        assert curve.reason == ""
+        assert_allclose(curve.frequency, [0, 0.005, 0.01, 0.015, 0.02])
+
+    def test_is_read_at_the_first_of_two_crossings(self):
+        assert read(1, 1, 0, 1, 0).resolution == read(1, 1, 0, 0, 0).resolution
+
+    def test_does_not_see_ring_0(self):
+        assert read(-1, 1, 0, 0).resolution == read(1, 1, 0, 0).resolution
+
+    def test_is_nan_with_a_reason_when_the_curve_starts_below(self):
+        curve = read(1, 0.1, 1, 0)
+        assert math.isnan(curve.resolution)
+        assert curve.reason == "the curve starts below the 1/7 threshold"
+
+    def test_is_nan_with_a_reason_when_the_curve_never_crosses(self):
+        curve = read(1, 1, 1, 0.9)
+        assert math.isnan(curve.resolution)
+        assert "never falls below the 1/7 threshold" in curve.reason
+        assert "better than 66.7 nm" in curve.reason
+
+    @pytest.mark.parametrize("value", [0, 3])
+    def test_is_nan_with_a_reason_for_constant_images(self, value):
+        constant, image = np.full((20, 20), value), np.random.default_rng(0).random((20, 20))
+        curve = curve_from_rings([ring_correlation(constant, image)], pixel_size=10)
+        assert math.isnan(curve.resolution)
+        assert curve.reason == "an image is constant: there is nothing to correlate"
+        assert math.isnan(curve.area())
+
+    def test_skips_rings_that_cannot_reach_the_threshold(self):
+        count = np.array([1, 8, 100, 100, 100])
+        assert read(1, 0.9, 0.9, 0.9, 0, threshold="3-sigma", count=count).reason == ""
+        curve = read(1, 0.9, 0.9, threshold="3-sigma", count=8)
+        assert curve.reason == "the images have too few pixels for the 3-sigma threshold"
+
+    @pytest.mark.parametrize("pixel_size", [5, 10])
+    def test_of_blurred_noise_is_the_one_of_the_formula(self, pixel_size):
+        # FRC(q) = S / (S + N) with S = snr exp(-(2 pi sigma q)^2) meets 1/7 at S / N = 1/6.
+        snr, sigma = 4, 2.5
+        rng = np.random.default_rng(0)
+        blurred = gaussian_filter(rng.normal(size=(384, 400)), sigma, mode="wrap")
+        first, second = math.sqrt(snr) * blurred + rng.normal(size=(2, 384, 400))
+        curve = curve_from_rings([ring_correlation(first, second)], pixel_size)
+        expected = 2 * math.pi * sigma * pixel_size / math.sqrt(math.log(6 * snr))
+        assert curve.resolution == pytest.approx(expected, rel=0.04)
+
+
+class TestRepeats:
+    repeats = (rings_of(1, 1, 0.8, 0, 0), rings_of(1, 1, 1, 0.2, 0))
+
+    def test_average_the_curves_and_spread_the_resolutions(self):
+        curve = curve_from_rings(self.repeats, 10, smoothing=0)
+        each = [curve_from_rings([rings], 10, smoothing=0).resolution for rings in self.repeats]
+        assert_allclose(curve.correlation, [1, 1, 0.9, 0.1, 0])
+        assert min(each) < curve.resolution < max(each)
+        assert curve.resolution_sd == pytest.approx(np.std(each, ddof=1))
+
+    def test_one_has_no_spread(self):
+        assert math.isnan(curve_from_rings(self.repeats[:1], 10).resolution_sd)
+
+    def test_one_without_resolution_leaves_no_spread(self):
+        repeats = (*self.repeats, rings_of(1, 1, 1, 0.2, 0.2))
+        curve = curve_from_rings(repeats, 10, smoothing=0)
+        assert math.isfinite(curve.resolution)
+        assert math.isnan(curve.resolution_sd)
+
+
+class TestThreshold:
+    count = np.array([8, 100, 5000])
+
+    def test_formulas_are_the_published_ones(self):
+        root = np.sqrt(self.count)
+        half_bit = (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
+        one_bit = (0.5 + 2.4142 / root) / (1.5 + 1.4142 / root)
+        assert_allclose(threshold_curve("half-bit", self.count), half_bit, rtol=1e-4)
+        assert_allclose(threshold_curve("one-bit", self.count), one_bit, rtol=1e-4)
+        assert_allclose(threshold_curve("3-sigma", self.count), 3 / np.sqrt(self.count / 2))
+        assert_array_equal(threshold_curve("1/7", self.count), 1 / 7)
+
+    def test_bits_ask_for_more_the_more_bits(self):
+        assert (
+            threshold_curve("one-bit", self.count) > threshold_curve("half-bit", self.count)
+        ).all()
+
+    def test_refuses_an_unknown_name(self):
+        with pytest.raises(InvalidInputError, match="'3-sigma', got '2-sigma'"):
+            threshold_curve("2-sigma", self.count)
+
+
+class TestSmoothing:
+    def test_keeps_a_parabola(self):
+        correlation = 1 - np.linspace(0, 1, 101) ** 2
+        curve = curve_from_rings([rings_of(*correlation)], 10, smoothing=0.3)
+        assert_allclose(curve.smoothed, correlation, atol=1e-12)
+
+    def test_lowers_noise_and_leaves_the_curve_itself_alone(self):
+        rings = rings_of(*np.random.default_rng(0).normal(scale=0.1, size=201))
+        curve = curve_from_rings([rings], 10, smoothing=0.2)
+        assert curve.smoothed[1:].std() < curve.correlation[1:].std() / 3
+        assert_array_equal(curve.correlation, rings.correlation)
+        assert curve.smoothed[0] == curve.correlation[0]
+
+    @pytest.mark.parametrize(("n_rings", "smoothing"), [(50, 0), (4, 0.9)])
+    def test_of_no_or_too_few_rings_changes_nothing(self, n_rings, smoothing):
+        rings = rings_of(*np.linspace(1, 0, n_rings) ** 3)
+        assert_array_equal(
+            curve_from_rings([rings], 10, smoothing=smoothing).smoothed, rings.correlation
+        )
+
+    @pytest.mark.parametrize("smoothing", [-0.1, 1, math.nan])
+    def test_refuses_a_span_out_of_range(self, smoothing):
+        with pytest.raises(InvalidInputError, match=r"smoothing must be in \[0, 1\)"):
+            curve_from_rings([rings_of(1, 0)], 10, smoothing=smoothing)
+
+
+class TestArea:
+    @pytest.mark.parametrize("shape", [(30, 30), (15, 40), (35, 25)])
+    def test_is_the_mean_over_the_rings_up_to_the_cutoff_without_ring_0(self, shape):
+        first, second = np.random.default_rng(0).poisson(1, size=(2, *shape))
+        rings = ring_correlation(first, second)
+        last = min(shape) // 5
+        expected = rings.correlation[1 : last + 1].mean()
+        assert frc_area(first, second, cutoff=0.2) == pytest.approx(expected, abs=1e-15)
+        assert curve_from_rings([rings], 12.3).area(0.2) == pytest.approx(expected, abs=1e-15)
+        assert frc_area(first, second, cutoff=0.5) == pytest.approx(rings.correlation[1:].mean())
+
+    def test_of_noise_is_0_in_the_mean(self):
+        rng = np.random.default_rng(0)
+        areas = [frc_area(*rng.normal(size=(2, 64, 64)), cutoff=0.5) for _ in range(100)]
+        assert abs(np.mean(areas)) < 0.01
+
+    @pytest.mark.parametrize("cutoff", [0, -0.2, 0.6, math.nan])
+    def test_refuses_a_cutoff_out_of_range(self, cutoff):
+        with pytest.raises(InvalidInputError, match=r"cutoff must be in \(0, 0.5\]"):
+            frc_area(np.eye(8), np.eye(8), cutoff=cutoff)
+
+    def test_refuses_a_cutoff_below_the_first_ring(self):
+        with pytest.raises(InvalidInputError, match=r"the first one is at 0\.125"):
+            frc_area(np.eye(8), np.eye(8), cutoff=0.1)
+
+
+def test_the_curve_shows_its_numbers_and_not_its_arrays():
+    assert repr(read(1, 1, 0, 0)).startswith(
+        "FRCCurve(threshold='1/7', pixel_size=10.0, resolution"
+    )

@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.signal.windows import tukey
+
+from smlmkit.errors import InvalidInputError, InvalidTypeError
+from smlmkit.metrics.rings import ring_correlation
+
+shapes = st.tuples(st.integers(4, 24), st.integers(4, 24))
+seeds = st.integers(0, 2**32 - 1)
+
+
+def noisy_pair(shape, seed):
+    signal, *noise = np.random.default_rng(seed).normal(size=(3, *shape))
+    return signal + noise[0], signal + noise[1]
+
+
+def ring_correlation_slow(first, second, window):
+    """The formula as written: full transforms, one dense mask a ring."""
+    height, width = first.shape
+    n = min(first.shape)
+    taper = np.outer(tukey(height, 0.25), tukey(width, 0.25)) if window else 1
+    f, g = np.fft.fft2(first * taper), np.fft.fft2(second * taper)
+    y, x = np.arange(height), np.arange(width)
+    y, x = np.minimum(y, height - y) * n / height, np.minimum(x, width - x) * n / width
+    radius = np.rint(np.sqrt(y[:, None] ** 2 + x[None, :] ** 2))
+    masks = [radius == ring for ring in range(n // 2 + 1)]
+    correlation = [
+        (f[mask] * g[mask].conj()).sum().real
+        / np.sqrt((abs(f[mask]) ** 2).sum() * (abs(g[mask]) ** 2).sum())
+        for mask in masks
+    ]
+    return np.array(correlation), np.array([mask.sum() for mask in masks])
+
+
+@pytest.mark.parametrize("window", ["tukey", None])
+@pytest.mark.parametrize("shape", [(16, 16), (17, 17), (16, 23), (31, 12), (100, 75), (4, 9)])
+def test_equals_the_full_transform_with_dense_masks(shape, window):
+    first, second = noisy_pair(shape, seed=0)
+    correlation, count = ring_correlation_slow(first, second, window)
+    rings = ring_correlation(first, second, window=window)
+    assert_allclose(rings.correlation, correlation, rtol=0, atol=1e-12)
+    assert_array_equal(rings.count, count)
+    assert_allclose(rings.frequency, np.arange(len(count)) / min(shape))
+
+
+@given(shape=shapes, seed=seeds)
+def test_an_image_correlates_with_itself_and_not_with_its_negative(shape, seed):
+    image = np.random.default_rng(seed).normal(size=shape)
+    assert_allclose(ring_correlation(image, image).correlation, 1)
+    assert_allclose(ring_correlation(image, -image).correlation, -1)
+
+
+@given(shape=shapes, seed=seeds, gain=st.floats(1e-6, 1e6))
+def test_neither_the_order_nor_a_gain_matters(shape, seed, gain):
+    first, second = noisy_pair(shape, seed)
+    expected = ring_correlation(first, second).correlation
+    assert_allclose(ring_correlation(second, first).correlation, expected, atol=1e-12)
+    assert_allclose(ring_correlation(gain * first, second).correlation, expected, atol=1e-12)
+
+
+@given(shape=shapes, seed=seeds, shift=st.tuples(st.integers(-9, 9), st.integers(-9, 9)))
+def test_shifting_both_images_does_not_matter_without_a_window(shape, seed, shift):
+    pair = noisy_pair(shape, seed)
+    shifted = [np.roll(image, shift, axis=(0, 1)) for image in pair]
+    assert_allclose(
+        ring_correlation(*shifted, window=None).correlation,
+        ring_correlation(*pair, window=None).correlation,
+        atol=1e-12,
+    )
+
+
+@given(shape=shapes, seed=seeds)
+def test_transposing_both_images_does_not_matter(shape, seed):
+    first, second = noisy_pair(shape, seed)
+    rings, transposed = ring_correlation(first, second), ring_correlation(first.T, second.T)
+    assert_allclose(transposed.correlation, rings.correlation, atol=1e-12)
+    assert_array_equal(transposed.count, rings.count)
+
+
+def test_independent_noise_has_mean_0_and_the_standard_deviation_of_its_ring():
+    rng = np.random.default_rng(0)
+    repeats = [ring_correlation(*rng.normal(size=(2, 48, 64)), window=None) for _ in range(300)]
+    z = np.array([rings.correlation * np.sqrt(rings.count) for rings in repeats])[:, 1:]
+    assert abs(z.mean()) < 0.05
+    assert z.std() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32, np.float32, np.float64])
+def test_dtypes_give_what_float64_gives(dtype):
+    first, second = (np.random.default_rng(0).random((2, 20, 20)) < 0.3).astype(dtype)
+    expected = ring_correlation(first.astype(float), second.astype(float)).correlation
+    assert_array_equal(ring_correlation(first, second).correlation, expected)
+
+
+@pytest.mark.parametrize("window", ["tukey", None])
+@pytest.mark.parametrize("value", [0, 0.1, 7])
+def test_a_constant_image_gives_nan(value, window):
+    constant, image = np.full((12, 12), value), np.random.default_rng(0).random((12, 12))
+    for pair in [(constant, image), (image, constant), (constant, constant)]:
+        assert np.isnan(ring_correlation(*pair, window=window).correlation).all()
+
+
+def test_a_ring_without_power_shares_nothing():
+    checkerboard = np.indices((12, 12)).sum(axis=0) % 2 * 2 - 1
+    noise = np.random.default_rng(0).random((12, 12))
+    assert_array_equal(ring_correlation(checkerboard, noise, window=None).correlation, 0)
+
+
+def test_images_stay_as_they_were():
+    pair = noisy_pair((9, 9), seed=0)
+    copies = [image.copy() for image in pair]
+    ring_correlation(*pair)
+    assert_array_equal(pair, copies)
+
+
+def with_pixel(value):
+    image = np.random.default_rng(0).random((8, 8))
+    image[3, 4] = value
+    return image
+
+
+@pytest.mark.parametrize(
+    ("second", "error", "message"),
+    [
+        (np.ones((8, 9)), InvalidInputError, r"same shape, got \(8, 8\) and \(8, 9\)"),
+        (
+            np.ones(8),
+            InvalidInputError,
+            r"second image must be two-dimensional .* got shape \(8,\)",
+        ),
+        (np.ones((3, 8)), InvalidInputError, "at least 4 pixels a side"),
+        (np.ones((0, 0)), InvalidInputError, "at least 4 pixels a side"),
+        (with_pixel(np.nan), InvalidInputError, "second image has 1 pixels that are nan"),
+        (with_pixel(np.inf), InvalidInputError, "second image has 1 pixels that are nan"),
+        (np.ones((8, 8), complex), InvalidTypeError, "must hold real numbers, got complex128"),
+        ([["a"] * 8] * 8, InvalidTypeError, "must hold real numbers"),
+    ],
+)
+def test_refuses_what_is_no_pair_of_images(second, error, message):
+    with pytest.raises(error, match=message):
+        ring_correlation(with_pixel(0.5), second)
+
+
+def test_refuses_an_unknown_window():
+    with pytest.raises(InvalidInputError, match="window must be 'tukey' or None, got 'hann'"):
+        ring_correlation(with_pixel(0), with_pixel(1), window="hann")
