@@ -1,0 +1,318 @@
+"""Images on disk, read back by the libraries that users open them with."""
+
+import math
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from PIL import Image
+from yaozarrs import validate_zarr_store
+
+from smlmkit.errors import InvalidInputError, InvalidTypeError, OutputError
+from smlmkit.grid import PixelGrid
+from smlmkit.images import grid_of, to_image
+from smlmkit.io.images import write_image
+
+NAMES = ["image.ome.zarr", "image.tif", "image.png"]
+
+
+def make_image(values=None, *, origin=(1000.5, -200.0), pixel_size=12.5):
+    if values is None:
+        values = np.random.default_rng(0).random((30, 40), dtype=np.float32)
+    return to_image(values, PixelGrid(origin, pixel_size, values.shape))
+
+
+def read_with_ome_zarr(path):
+    """Give (pixels, y, x) as the reference reader of OME-Zarr finds them."""
+    with warnings.catch_warnings():
+        # What the reader and its dependencies deprecate at import is not ours to judge.
+        warnings.simplefilter("ignore")
+        from ome_zarr.io import parse_url
+        from ome_zarr.reader import Reader
+
+        (node,) = Reader(parse_url(path))()
+        pixels = node.data[0].compute()
+    assert [axis["name"] for axis in node.metadata["axes"]] == ["y", "x"]
+    assert {axis["unit"] for axis in node.metadata["axes"]} == {"nanometer"}
+    ((scale, translation),) = node.metadata["coordinateTransformations"]
+    y, x = (
+        first + np.arange(side) * step
+        for first, side, step in zip(
+            translation["translation"], pixels.shape, scale["scale"], strict=True
+        )
+    )
+    return pixels, y, x
+
+
+def read_with_xarray(path):
+    return xr.open_zarr(path, consolidated=False)["0"].load()
+
+
+def content(folder):
+    """Give every file below a folder with its bytes."""
+    return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    values=npst.arrays(
+        st.sampled_from([np.float32, np.float64, np.uint8, np.int32, np.dtype(">f4"), np.bool_]),
+        npst.array_shapes(min_dims=2, max_dims=2, max_side=9),
+    ),
+    corner=st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)),
+    pixel_size=st.floats(0.1, 1e4),
+)
+def test_ome_zarr_keeps_every_value_and_place(values, corner, pixel_size):
+    image = make_image(values, origin=corner, pixel_size=pixel_size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "image.ome.zarr")
+        write_image(image, path)
+        validate_zarr_store(path)
+        pixels, y, x = read_with_ome_zarr(path)
+        reread = read_with_xarray(path)
+    np.testing.assert_array_equal(pixels, values)
+    np.testing.assert_allclose(y, image.y, rtol=1e-12, atol=1e-6 * pixel_size)
+    np.testing.assert_allclose(x, image.x, rtol=1e-12, atol=1e-6 * pixel_size)
+    xr.testing.assert_identical(reread.rename(image.name), image)
+    assert grid_of(reread) == grid_of(image)
+
+
+def test_ome_zarr_of_several_chunks(tmp_path):
+    values = np.zeros((1030, 1025), np.float32)
+    values[0, 0], values[-1, -1], values[500, 7] = 3, np.nan, -np.inf
+    write_image(make_image(values), tmp_path / "image.zarr")
+    np.testing.assert_array_equal(read_with_ome_zarr(tmp_path / "image.zarr")[0], values)
+
+
+def test_ome_zarr_keeps_attributes_as_valid_json(tmp_path):
+    image = make_image().assign_attrs(
+        units="photons",
+        method={"name": "akde", "scale": np.float32(2), "window": np.arange(2)},
+        resolution=math.nan,
+        grid=PixelGrid((0, 0), 1, (1, 1)),
+    )
+    write_image(image, tmp_path / "image.zarr")
+    attributes = read_with_xarray(tmp_path / "image.zarr").attrs
+    assert attributes["units"] == "photons"
+    assert attributes["method"] == {"name": "akde", "scale": 2.0, "window": [0, 1]}
+    assert attributes["resolution"] == "nan"
+    assert attributes["grid"].startswith("PixelGrid(")
+    about = xr.open_zarr(tmp_path / "image.zarr", consolidated=False).attrs["smlmkit"]
+    assert (about["units"], about["pixel_size"]) == ("photons", 12.5)
+
+
+def test_ome_zarr_of_an_image_without_name_or_units(tmp_path):
+    image = make_image().rename(None)
+    del image.attrs["units"]
+    write_image(image, tmp_path / "image.zarr")
+    xr.testing.assert_identical(read_with_xarray(tmp_path / "image.zarr").rename(None), image)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    decimals=st.integers(0, 4),
+    pixel_size=st.floats(0.1, 1e4),
+    corner=st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)),
+)
+def test_tiff_states_the_scale_to_imagej(decimals, pixel_size, corner):
+    pixel_size = round(pixel_size, decimals) or 1.0
+    image = make_image(origin=corner, pixel_size=pixel_size)
+    with tempfile.TemporaryDirectory() as folder:
+        write_image(image, Path(folder, "image.tif"))
+        with tifffile.TiffFile(Path(folder, "image.tif")) as file:
+            pixels, about, tags = file.asarray(), file.imagej_metadata, file.pages[0].tags
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(pixels, image)
+    assert about["unit"] == "nm"
+    for axis in "xy":
+        numerator, denominator = tags[f"{axis.upper()}Resolution"].value
+        assert max(numerator, denominator) < 2**31
+        nm_per_pixel = denominator / numerator
+        assert nm_per_pixel == pytest.approx(pixel_size, rel=1e-9)
+        # ImageJ puts the left edge of pixel n at (n - origin) * nm_per_pixel.
+        first_center = (0.5 - about[f"{axis}origin"]) * nm_per_pixel
+        assert first_center == pytest.approx(float(image[axis][0]), rel=1e-6, abs=1e-6 * pixel_size)
+    assert tags["ResolutionUnit"].value == 1  # none: the unit is ImageJ's
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [
+        ("uint8", "uint8"),
+        ("uint16", "uint16"),
+        (">u2", "uint16"),
+        ("bool", "uint8"),
+        ("float16", "float32"),
+        ("float64", "float32"),
+        (">f4", "float32"),
+        ("int8", "float32"),
+        ("uint32", "float32"),
+        ("int64", "float32"),
+    ],
+)
+def test_tiff_has_a_data_type_of_imagej(tmp_path, dtype, stored):
+    values = np.array([[0, 1, 100]], dtype)
+    write_image(make_image(values), tmp_path / "image.tiff")
+    pixels = tifffile.imread(tmp_path / "image.tiff")
+    assert pixels.dtype == stored
+    np.testing.assert_array_equal(pixels.reshape(values.shape), values)
+
+
+def test_tiff_keeps_what_is_not_finite(tmp_path):
+    values = np.array([[np.nan, np.inf], [-np.inf, 0.1]])
+    write_image(make_image(values), tmp_path / "image.tif")
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "image.tif"), values.astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([[2**24 + 1]]), "2.24"),
+        (np.array([[-(2**63)]]), "2.24"),
+        (np.array([[1e39, np.inf]]), "float32"),
+        (np.broadcast_to(np.float32(0), (40_000, 30_000)), "4.47 GiB"),
+    ],
+)
+def test_tiff_refuses_what_it_cannot_hold(tmp_path, values, message):
+    with pytest.raises(InvalidInputError, match=message):
+        write_image(make_image(values), tmp_path / "image.tif")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("pixel_size", [1e-9, 5e-324, 1e13])
+def test_tiff_refuses_a_pixel_size_beyond_its_tags(tmp_path, pixel_size):
+    image = make_image(np.zeros((1, 1)), origin=(0, 0), pixel_size=pixel_size)
+    with pytest.raises(InvalidInputError, match="pixel size"):
+        write_image(image, tmp_path / "image.tif")
+
+
+def test_png_is_a_picture_of_the_image(tmp_path):
+    write_image(make_image(np.eye(300, 400)), tmp_path / "image.png")
+    with Image.open(tmp_path / "image.png") as picture:
+        assert (picture.format, picture.size) == ("PNG", (400, 300))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", ["complex64", "U3", "datetime64[s]", "object"])
+def test_pixels_that_are_no_real_numbers_are_refused(tmp_path, name, dtype):
+    with pytest.raises(InvalidTypeError, match="real numbers"):
+        write_image(make_image(np.zeros((2, 2)).astype(dtype)), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["image", "image.jpg", "image.ome.tif", "zarr", "image.png.bak"])
+def test_unknown_suffix_lists_what_is_possible(tmp_path, name):
+    with pytest.raises(InvalidInputError, match=r"\.zarr .*\.tif .*\.png .*ome-zarr, tiff, png"):
+        write_image(make_image(), tmp_path / name)
+
+
+def test_unknown_format_lists_what_is_possible(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"'jpeg' is not known.*ome-zarr, tiff, png"):
+        write_image(make_image(), tmp_path / "image.png", format="jpeg")
+
+
+def test_format_overrules_the_suffix(tmp_path):
+    write_image(make_image(), tmp_path / "image.PNG", format="tiff")
+    write_image(make_image(), str(tmp_path / "IMAGE.TIF"))
+    assert (tmp_path / "image.PNG").read_bytes() == (tmp_path / "IMAGE.TIF").read_bytes()
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    with pytest.raises(InvalidTypeError, match="ndarray"):
+        write_image(np.zeros((2, 2)), tmp_path / "image.png")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_existing_output_is_replaced_only_on_demand(tmp_path, name):
+    path = tmp_path / name
+    write_image(make_image(), path)
+    before = content(tmp_path)
+    other = make_image(np.ones((20, 20), np.float32))
+    with pytest.raises(OutputError, match="exists already"):
+        write_image(other, path)
+    assert content(tmp_path) == before
+    write_image(other, path, overwrite=True)
+    after = content(tmp_path)
+    assert after != before
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert not list(tmp_path.iterdir())
+    write_image(other, path)
+    assert content(tmp_path) == after
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_of_other_things_is_never_replaced(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.tex").write_text("years of work")
+    before = content(tmp_path)
+    with pytest.raises(OutputError, match="folder"):
+        write_image(make_image(), tmp_path / name, overwrite=True)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_that_takes_no_files_is_named(tmp_path, name):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "missing", tmp_path / "file"):
+        with pytest.raises(OutputError, match=folder.name):
+            write_image(make_image(), folder / name)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="/proc refuses files to root, too")
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unwritable_folder_is_an_output_error(name):
+    with pytest.raises(OutputError, match=f"cannot write /proc/{name}"):
+        write_image(make_image(), Path("/proc", name))
+
+
+ON_A_FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from smlmkit.errors import OutputError
+from smlmkit.grid import PixelGrid
+from smlmkit.images import to_image
+from smlmkit.io.images import write_image
+
+noise = np.random.default_rng(0).random((300, 300), dtype=np.float32)
+image = to_image(noise, PixelGrid((0, 0), 10, noise.shape))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+for path in sys.argv[1:]:
+    try:
+        write_image(image, path, overwrite=True)
+    except OutputError as error:
+        assert path in str(error), error
+    else:
+        raise AssertionError(f"{path} was written")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file size limit needs POSIX")
+def test_a_full_disk_leaves_the_old_output_and_nothing_else(tmp_path):
+    for name in NAMES:
+        write_image(make_image(), tmp_path / name)
+    before = content(tmp_path)
+    paths = [tmp_path / f"{prefix}{name}" for name in NAMES for prefix in ("", "new-")]
+    subprocess.run([sys.executable, "-c", ON_A_FULL_DISK, *paths], check=True)
+    assert content(tmp_path) == before
+
+
+def test_import_is_light():
+    code = (
+        "import sys, smlmkit.io.images, smlmkit.plotting; "
+        "heavy = {'matplotlib', 'tifffile', 'zarr', 'yaozarrs', 'dask', 'torch'}; "
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
