@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+
+from smlmkit import GaussianKDE, Localizations, PixelGrid, Renderer, SmlmkitError, to_image
+
+
+def image_of(values, pixel_size=10.0):
+    values = np.asarray(values, np.float32)
+    return to_image(values, PixelGrid((0, 0), pixel_size, values.shape))
+
+
+def test_one_blink_becomes_the_normal_density():
+    counts = np.zeros((101, 101))
+    counts[50, 50] = 1
+    smooth = GaussianKDE(sigma=60).fit_transform(image_of(counts)).to_numpy()
+    profile = norm.pdf(np.arange(-50, 51) * 10, scale=60) * 10
+    np.testing.assert_allclose(smooth, np.outer(profile, profile), atol=2e-6)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 35.0, 2000.0])
+def test_mass_is_kept_also_at_the_border(sigma):
+    counts = np.zeros((40, 30))
+    counts[0, 0], counts[39, 15], counts[20, 29] = 5, 2, 1
+    smooth = GaussianKDE(sigma).fit_transform(image_of(counts))
+    assert float(smooth.sum()) == pytest.approx(8, rel=1e-5)
+
+
+def test_sigma_is_in_nanometres():
+    rng = np.random.default_rng(0)
+    blinks = Localizations(rng.normal(1000, 10, (5000, 2)), field_of_view=(0, 0, 2000, 2000))
+    for pixel_size in (5, 20):
+        image = make_pipeline(Renderer(pixel_size), GaussianKDE(50)).fit_transform(blinks)
+        variance = float((image * (image.x - 1000) ** 2).sum() / image.sum())
+        assert variance == pytest.approx(10**2 + 50**2, rel=0.05)
+
+
+def test_one_image_or_a_list_on_the_same_grid():
+    images = [image_of(np.eye(5)), image_of(np.ones((3, 4)), pixel_size=20)]
+    kde = GaussianKDE()
+    smooth = kde.fit_transform(images)
+    assert [one.shape for one in smooth] == [(5, 5), (3, 4)]
+    np.testing.assert_array_equal(smooth[1].x, images[1].x)
+    assert smooth[0].identical(kde.transform(images[0]))
+    assert images[0].identical(image_of(np.eye(5)))
+
+
+@pytest.mark.parametrize("sigma", [0, -1, np.nan, np.inf])
+def test_a_bad_sigma_is_refused(sigma):
+    with pytest.raises(SmlmkitError, match="sigma must be a positive number of nm"):
+        GaussianKDE(sigma).fit_transform(image_of(np.eye(3)))
+
+
+def test_an_array_without_a_grid_is_refused():
+    with pytest.raises(SmlmkitError, match="expected an image as xarray"):
+        GaussianKDE().fit_transform(np.eye(3))
+
+
+def test_clone():
+    assert clone(GaussianKDE(sigma=7)).get_params() == {"sigma": 7}
