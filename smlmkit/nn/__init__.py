@@ -1,0 +1,1 @@
+"""Neural networks: everything that needs torch."""

@@ -1,0 +1,153 @@
+"""Training pairs for Noise2Noise, drawn from the localizations themselves."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smlmkit._kernels.pairs import draw_pairs, sort_into_cells
+from smlmkit.errors import InvalidInputError
+from smlmkit.grid import FieldOfView
+
+# Crops whose input half is empty teach nothing; after so many of them in a row, one is taken.
+_MAX_TRIES = 20
+
+Points = tuple[NDArray[np.float64], NDArray[np.float64], FieldOfView]
+
+
+@dataclass(frozen=True)
+class _CellSortedPoints:
+    """The points of all fields of view, sorted by cell; see `smlmkit._kernels.pairs`."""
+
+    y: NDArray[np.float64]
+    x: NDArray[np.float64]
+    cell_size: float
+    cell_starts: NDArray[np.int64]
+    field_sizes: NDArray[np.float64]
+    field_cells: NDArray[np.int64]
+
+
+class DynamicPairs:
+    """Draw every training pair anew from the point clouds: the *dynamic* strategy.
+
+    A field of view is chosen in proportion to its area, then a square crop with uniformly
+    distributed centre, angle and mirroring. Each localization in it is dropped with probability
+    ``1 - keep``; the others go to the input or to the target by a fair coin, and both are binned.
+    A crop whose *input* is empty is drawn anew, up to 20 times. The target has no say in this, so
+    its expectation given the input stays what it is in the data.
+
+    Parameters
+    ----------
+    fields : sequence of (y, x, field_of_view)
+        The points of each field of view: two arrays of shape (n,) in nm and the box.
+    patch_size : int
+        Side of a crop in pixels.
+    pixel_size : float
+        Edge of a pixel in nm.
+    keep : float
+        Share of the localizations that take part, in (0, 1].
+    seed : int
+        Seed of the draws.
+
+    Raises
+    ------
+    InvalidInputError
+        If no localization is there, or a field of view cannot hold a rotated crop.
+
+    References
+    ----------
+    Lefebvre et al. (2020), Noise2Noise for single-molecule localization microscopy.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Points],
+        *,
+        patch_size: int,
+        pixel_size: float,
+        keep: float,
+        seed: int,
+    ) -> None:
+        _check_fields(fields, patch_size, pixel_size)
+        self._points = _sort_fields(fields, cell_size=patch_size * pixel_size / 2)
+        areas = self._points.field_sizes.prod(axis=1)
+        self._cumulative_area = np.cumsum(areas) / areas.sum()
+        self._cumulative_area[-1] = 1.0
+        self._patch_size = patch_size
+        self._pixel_size = float(pixel_size)
+        self._keep = float(keep)
+        self._rng = np.random.default_rng(seed)
+
+    def draw(self, n_pairs: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Draw the next pairs.
+
+        Parameters
+        ----------
+        n_pairs : int
+            How many.
+
+        Returns
+        -------
+        inputs, targets : ndarray of float32, shape (n_pairs, 1, patch_size, patch_size)
+            Counts per pixel of two disjoint subsets of the localizations in each crop.
+        """
+        shape = (n_pairs, self._patch_size, self._patch_size)
+        inputs, targets = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        draw_pairs(
+            self._rng,
+            (self._points.y, self._points.x),
+            self._points.cell_starts,
+            self._points.cell_size,
+            self._points.field_sizes,
+            self._points.field_cells,
+            self._cumulative_area,
+            self._pixel_size,
+            self._keep,
+            _MAX_TRIES,
+            inputs,
+            targets,
+        )
+        return inputs[:, np.newaxis], targets[:, np.newaxis]
+
+
+def _check_fields(fields: Sequence[Points], patch_size: int, pixel_size: float) -> None:
+    diagonal = math.sqrt(2) * patch_size * pixel_size
+    too_small = [
+        f"field of view {position} is {box.height:.6g} x {box.width:.6g} nm"
+        for position, (_, _, box) in enumerate(fields)
+        if min(box.height, box.width) < diagonal
+    ]
+    if too_small:
+        raise InvalidInputError(
+            f"{'; '.join(too_small)}: a rotated patch of {patch_size} px of {pixel_size:g} nm "
+            f"needs {diagonal:.0f} nm a side; lower patch_size or leave the field out"
+        )
+    if not any(len(y) for y, _, _ in fields):
+        raise InvalidInputError("there are no localizations to learn from")
+
+
+def _sort_fields(fields: Sequence[Points], cell_size: float) -> _CellSortedPoints:
+    sorted_y, sorted_x, starts, sizes, cells = [], [], [], [], []
+    n_points = n_cells = 0
+    for y, x, box in fields:
+        shape = (math.ceil(box.height / cell_size), math.ceil(box.width / cell_size))
+        field_y, field_x, field_starts = sort_into_cells(
+            y, x, (box.y_min, box.x_min), cell_size, shape
+        )
+        sorted_y.append(field_y)
+        sorted_x.append(field_x)
+        starts.append(field_starts[:-1] + n_points)
+        sizes.append((box.height, box.width))
+        cells.append((n_cells, *shape))
+        n_points += len(y)
+        n_cells += shape[0] * shape[1]
+    return _CellSortedPoints(
+        y=np.concatenate(sorted_y),
+        x=np.concatenate(sorted_x),
+        cell_size=cell_size,
+        cell_starts=np.concatenate([*starts, [n_points]]),
+        field_sizes=np.array(sizes, np.float64),
+        field_cells=np.array(cells, np.int64),
+    )

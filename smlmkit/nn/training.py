@@ -1,0 +1,295 @@
+"""The training loop: pairs in, a trained network and its history out."""
+
+import math
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from smlmkit.errors import FitInterruptedWarning, InvalidInputError, TrainingDivergedError
+
+
+class PairSource(Protocol):
+    """Anything that draws training pairs."""
+
+    def draw(self, n_pairs: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Draw inputs and targets of shape (n_pairs, 1, side, side).
+
+        Parameters
+        ----------
+        n_pairs : int
+            How many.
+        """
+
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class TrainingBudget:
+    """How long and how fast to train.
+
+    Parameters
+    ----------
+    max_samples : int
+        Number of training pairs.
+    max_seconds : float or None
+        Time limit in seconds; None for none.
+    batch_size : int
+        Pairs a step.
+    learning_rate : float
+        Adam's step size at the start.
+    schedule : {"constant", "linear"}
+        Whether the step size stays or falls linearly to 0 over the budget.
+    """
+
+    max_samples: int
+    max_seconds: float | None
+    batch_size: int
+    learning_rate: float
+    schedule: str
+
+    def share_spent(self, n_samples: int, seconds: float) -> float:
+        """Give the share of the budget that is used up, by pairs or by time.
+
+        Parameters
+        ----------
+        n_samples : int
+            Training pairs seen so far.
+        seconds : float
+            Time since the start.
+
+        Returns
+        -------
+        float
+            From 0 to 1 and, where the last step took longer than the time left, beyond.
+        """
+        by_samples = n_samples / self.max_samples
+        return (
+            by_samples if self.max_seconds is None else max(by_samples, seconds / self.max_seconds)
+        )
+
+    def learning_rate_at(self, share_spent: float) -> float:
+        """Give the step size when a share of the budget is used up.
+
+        Parameters
+        ----------
+        share_spent : float
+            From 0 to 1.
+
+        Returns
+        -------
+        float
+            Adam's step size.
+        """
+        return self.learning_rate * (1 - share_spent if self.schedule == "linear" else 1)
+
+
+@dataclass
+class TrainingHistory:
+    """What happened during training, one entry a step.
+
+    Parameters
+    ----------
+    samples : list of int
+        Training pairs seen up to and including each step.
+    loss : list of float
+        Mean loss of each step's batch.
+    seconds : list of float
+        Time since the start at the end of each step.
+    stopped_by : {"", "max_samples", "max_seconds", "interrupt"}
+        Why training ended.
+    """
+
+    samples: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    stopped_by: str = ""
+
+
+def resolve_device(device: str) -> torch.device:
+    """Find the device that a name asks for.
+
+    Parameters
+    ----------
+    device : str
+        ``"auto"`` (CUDA, else Apple's MPS, else the CPU) or any name that torch knows.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    InvalidInputError
+        If torch does not know the name or the device is not there.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(f"device {device!r} cannot be used: {reason}") from None
+
+
+def move_network(network: NetworkT, device: torch.device) -> NetworkT:
+    """Move a network to a device, with its weights in the layout that convolves fastest.
+
+    Parameters
+    ----------
+    network : Module
+        The network; changed in place.
+    device : torch.device
+        Where it shall compute.
+
+    Returns
+    -------
+    Module
+        The same network.
+    """
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def train(
+    network: nn.Module,
+    pairs: PairSource,
+    budget: TrainingBudget,
+    device: torch.device,
+    *,
+    show_progress: bool,
+) -> TrainingHistory:
+    """Train a network in place with smooth L1 loss and Adam.
+
+    Ctrl-C ends training early and keeps the weights reached so far.
+
+    Parameters
+    ----------
+    network : Module
+        Maps (n, 1, side, side) to the same shape; trained on `device`, left on the CPU.
+    pairs : PairSource
+        Where the pairs come from.
+    budget : TrainingBudget
+        How long to train.
+    device : torch.device
+        Where to compute.
+    show_progress : bool
+        Whether to show a progress bar in terminals and notebooks.
+
+    Returns
+    -------
+    TrainingHistory
+        The losses.
+
+    Raises
+    ------
+    TrainingDivergedError
+        If the loss is not finite.
+
+    Warns
+    -----
+    FitInterruptedWarning
+        If Ctrl-C ended training early.
+    """
+    move_network(network, device).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=budget.learning_rate)
+    history = TrainingHistory()
+    with _progress_bar(budget.max_samples, show_progress) as bar:
+        try:
+            _run_steps(network, optimizer, pairs, budget, device, history, bar)
+        except KeyboardInterrupt:
+            if not history.samples:
+                raise  # nothing was learnt: there is nothing to keep
+            history.stopped_by = "interrupt"
+    network.to("cpu").eval()
+    if history.stopped_by == "interrupt":
+        warnings.warn(
+            f"training was interrupted after {history.samples[-1]:,} of {budget.max_samples:,} "
+            "samples; the weights reached so far are kept",
+            FitInterruptedWarning,
+            stacklevel=3,
+        )
+    return history
+
+
+def _run_steps(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    pairs: PairSource,
+    budget: TrainingBudget,
+    device: torch.device,
+    history: TrainingHistory,
+    bar: "tqdm[Any]",
+) -> None:
+    start = time.monotonic()
+    n_seen, seconds = 0, 0.0
+    n_pairs = min(budget.batch_size, budget.max_samples)
+    batch = pairs.draw(n_pairs)
+    while n_pairs:
+        share_spent = budget.share_spent(n_seen, seconds)
+        if share_spent >= 1:
+            history.stopped_by = "max_seconds"
+            return
+        for group in optimizer.param_groups:
+            group["lr"] = budget.learning_rate_at(share_spent)
+        loss = _take_step(network, optimizer, batch, device)
+        n_seen += n_pairs
+        bar.update(n_pairs)
+        # A GPU works on its queue while the CPU draws the next pairs; reading the loss waits.
+        n_pairs = min(budget.batch_size, budget.max_samples - n_seen)
+        batch = pairs.draw(n_pairs)
+        seconds = _record(history, n_seen, loss.item(), time.monotonic() - start, budget)
+        bar.set_postfix(loss=f"{history.loss[-1]:.4g}", refresh=False)
+    history.stopped_by = "max_samples"
+
+
+def _record(
+    history: TrainingHistory, n_seen: int, loss: float, seconds: float, budget: TrainingBudget
+) -> float:
+    if not math.isfinite(loss):
+        raise TrainingDivergedError(
+            f"the loss is {loss} after {n_seen:,} samples; lower the learning_rate "
+            f"({budget.learning_rate:g})"
+        )
+    history.samples.append(n_seen)
+    history.loss.append(loss)
+    history.seconds.append(seconds)
+    return seconds
+
+
+def _take_step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[NDArray[np.float32], NDArray[np.float32]],
+    device: torch.device,
+) -> Tensor:
+    inputs, targets = (torch.from_numpy(half).to(device) for half in batch)
+    optimizer.zero_grad(set_to_none=True)
+    outputs = network(inputs.contiguous(memory_format=torch.channels_last))
+    loss = functional.smooth_l1_loss(outputs, targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
+
+
+def _progress_bar(n_samples: int, show: bool) -> "tqdm[Any]":
+    """Make a bar that shows loss, samples/s and time left; none where output is no terminal."""
+    return tqdm(
+        total=n_samples,
+        unit=" samples",
+        desc="training",
+        disable=None if show else True,
+        dynamic_ncols=True,
+    )
