@@ -135,12 +135,7 @@ def score_methods(
 
 def summarize(scores: pd.DataFrame) -> pd.DataFrame:
     """Give mean and standard deviation over the splits, in the order of the methods."""
-    return (
-        scores.drop(columns="split")
-        .groupby("method", sort=False)
-        .agg(["mean", "std"])
-        .round(5)
-    )
+    return scores.drop(columns="split").groupby("method", sort=False).agg(["mean", "std"]).round(5)
 
 
 def draw_zoom(

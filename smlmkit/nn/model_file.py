@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from smlmkit._atomic import whole_or_nothing
 from smlmkit.errors import ModelFileError
@@ -47,10 +47,7 @@ def write_model(
     text = json.dumps({"format_version": _FORMAT_VERSION, **header})
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
     with whole_or_nothing(path, overwrite=overwrite) as partial:
-        try:
-            save_file(contiguous, partial, metadata={_HEADER_KEY: text})
-        except SafetensorError as error:  # the library's own name for a failed write
-            raise OSError(str(error)) from error
+        partial.write_bytes(save(contiguous, metadata={_HEADER_KEY: text}))
 
 
 def read_model(path: str | PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

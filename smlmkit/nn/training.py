@@ -234,14 +234,10 @@ def _run_steps(
     bar: "tqdm[Any]",
 ) -> None:
     start = time.monotonic()
-    n_seen, seconds = 0, 0.0
+    n_seen, share_spent = 0, 0.0
     n_pairs = min(budget.batch_size, budget.max_samples)
     batch = pairs.draw(n_pairs)
-    while n_pairs:
-        share_spent = budget.share_spent(n_seen, seconds)
-        if share_spent >= 1:
-            history.stopped_by = "max_seconds"
-            return
+    while share_spent < 1:
         for group in optimizer.param_groups:
             group["lr"] = budget.learning_rate_at(share_spent)
         loss = _take_step(network, optimizer, batch, device)
@@ -251,8 +247,11 @@ def _run_steps(
         n_pairs = min(budget.batch_size, budget.max_samples - n_seen)
         batch = pairs.draw(n_pairs)
         seconds = _record(history, n_seen, loss.item(), time.monotonic() - start, budget)
+        share_spent = budget.share_spent(n_seen, seconds)
+        # As many as the time limit, too, will leave room for.
+        bar.total = max(n_seen, math.ceil(n_seen / share_spent))
         bar.set_postfix(loss=f"{history.loss[-1]:.4g}", refresh=False)
-    history.stopped_by = "max_samples"
+    history.stopped_by = "max_seconds" if n_pairs else "max_samples"
 
 
 def _record(

@@ -154,6 +154,6 @@ def receptive_halo(depth: int) -> int:
     once going down and once going up. Pooling and its undoing together reach 2^k - 1 further, at
     most 2^depth - 1 in all. The 7 x 7 convolution adds 2 and the last one 1.
     """
-    reach = sum(2 * 2 * 2**level for level in range(depth)) + (2**depth - 1) + 2 + 1
-    multiple = int(2**depth)
+    multiple = 1 << depth
+    reach = sum(4 << level for level in range(depth)) + (multiple - 1) + 2 + 1
     return math.ceil(reach / multiple) * multiple

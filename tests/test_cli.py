@@ -1,0 +1,214 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import xarray as xr
+
+from smlmkit import Localizations, Renderer, load_model, read_localizations, write_localizations
+from smlmkit.cli import main
+
+QUICK_TRAINING = [
+    *("--max-samples", "16", "--batch-size", "4", "--patch-size", "16"),
+    *("--depth", "2", "--width", "4", "--device", "cpu"),
+]
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process: exit code, stdout and stderr."""
+
+    def run_command(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return run_command
+
+
+@pytest.fixture(autouse=True)
+def keep_warnings_as_they_were(monkeypatch):
+    monkeypatch.setattr("warnings.showwarning", lambda *_, **__: None)
+
+
+@pytest.fixture(scope="module")
+def acquisitions(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "acquisitions"
+    with pytest.raises(SystemExit) as stopped:
+        main(["simulate", str(folder), "-n", "2", "--field-size", "2000", "--density", "1000"])
+    assert stopped.value.code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(acquisitions, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.smlmkit"
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(acquisitions), "--out", str(path), *QUICK_TRAINING])
+    assert stopped.value.code == 0
+    return path
+
+
+def test_info_tells_what_is_in_a_folder(run, acquisitions):
+    code, out, _ = run("info", acquisitions, "--json")
+    facts = json.loads(out)
+    table = read_localizations(acquisitions / "fov_01.hdf5")
+    assert code == 0
+    assert [Path(fact["file"]).name for fact in facts] == ["fov_01.hdf5", "fov_02.hdf5"]
+    assert facts[0]["localizations"] == len(table)
+    assert facts[0]["median uncertainty (nm)"] == pytest.approx(10, abs=1)
+    code, out, _ = run("info", acquisitions / "fov_01.hdf5")
+    assert code == 0
+    assert re.search(rf"localizations: {len(table)}\n", out)
+
+
+def test_render_writes_the_image_that_the_library_makes(run, acquisitions, tmp_path):
+    code, out, _ = run(
+        "render", acquisitions / "fov_01.hdf5", tmp_path / "a.tif", "--pixel-size", 20
+    )
+    assert code == 0
+    assert "100 x 100 px of 20 nm" in out
+    expected = Renderer(20).fit_transform(read_localizations(acquisitions / "fov_01.hdf5"))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), expected)
+
+
+def test_an_existing_output_is_refused_before_work_starts(run, acquisitions, tmp_path):
+    image = tmp_path / "a.png"
+    image.write_text("precious")
+    code, _, err = run("render", acquisitions / "fov_01.hdf5", image)
+    assert code == 1
+    assert err == f"smlmkit: error: {image}: exists already; --overwrite replaces it\n"
+    assert image.read_text() == "precious"
+    code, _, _ = run("render", acquisitions / "fov_01.hdf5", image, "--overwrite")
+    assert code == 0
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_frc_in_words_and_as_json(run, acquisitions):
+    code, out, _ = run("frc", acquisitions / "fov_01.hdf5", "--json", "--split", "random")
+    (measured,) = json.loads(out)
+    assert code == 0
+    assert 10 < measured["resolution_nm"] < 100
+    code, out, _ = run("frc", acquisitions / "fov_01.hdf5", "--split", "random")
+    assert f"{measured['resolution_nm']:.1f} ±" in out
+
+
+def test_train_then_reconstruct_a_folder(run, acquisitions, model, tmp_path):
+    out = tmp_path / "results"
+    code, printed, _ = run(
+        *("reconstruct", acquisitions, out, "--model", model),
+        *("--format", "ome-zarr", "--format", "tiff"),
+    )
+    assert code == 0
+    assert len(printed.splitlines()) == 4
+    table = read_localizations(acquisitions / "fov_02.hdf5")
+    expected = load_model(model).predict(table)
+    stored = xr.open_zarr(out / "fov_02.ome.zarr", consolidated=False)["0"]
+    np.testing.assert_allclose(stored, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(tifffile.imread(out / "fov_02.tif"), stored)
+
+
+def test_reconstruct_reports_a_bad_table_and_goes_on(run, acquisitions, model, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "broken.csv").write_bytes(b"\x00\x01\x02")
+    good = read_localizations(acquisitions / "fov_01.hdf5")
+    write_localizations(good, folder / "good.parquet")
+    code, printed, err = run(
+        "reconstruct", folder, tmp_path / "out", "-m", model, "--format", "tiff"
+    )
+    assert code == 1
+    assert "broken.csv" in err
+    assert "1 of 2 tables could not be reconstructed" in err
+    assert printed.splitlines() == [str(tmp_path / "out" / "good.tif")]
+
+
+def test_two_tables_of_one_name_are_refused(run, acquisitions, model, tmp_path):
+    table = Localizations(np.array([[1.0, 2.0]]))
+    for suffix in (".csv", ".parquet"):
+        write_localizations(table, tmp_path / f"same{suffix}")
+    code, _, err = run("reconstruct", tmp_path, tmp_path / "out", "--model", model)
+    assert code == 1
+    assert "several tables are called same" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["info", "nowhere.csv"], 2, "does not exist"),
+        (["train", "."], 2, "Missing option '--out'"),
+        (["magic"], 2, "No such command"),
+        (["info", "EMPTY"], 1, r"smlmkit: error: .*no tables of localizations"),
+    ],
+)
+def test_exit_codes_and_messages(run, tmp_path, arguments, code, message):
+    arguments = [str(tmp_path) if argument == "EMPTY" else argument for argument in arguments]
+    stopped, _, err = run(*arguments)
+    assert stopped == code
+    assert re.search(message, err)
+
+
+def test_a_truncated_model_is_named(run, acquisitions, model, tmp_path):
+    cut = tmp_path / "cut.smlmkit"
+    cut.write_bytes(model.read_bytes()[:-100])
+    code, _, err = run("reconstruct", acquisitions, tmp_path / "out", "--model", cut)
+    assert code == 1
+    assert err.startswith(f"smlmkit: error: {cut}: not a whole smlmkit model file")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_made(run, acquisitions, model, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = run("reconstruct", acquisitions, tmp_path / "file" / "out", "--model", model)
+    assert code == 1
+    assert err == f"smlmkit: error: {tmp_path}/file/out: cannot make this folder: Not a directory\n"
+
+
+def test_the_demo_beats_its_input(run, tmp_path):
+    folder = tmp_path / "demo"
+    code, out, _ = run("demo", folder, "--minutes", 0.3)
+    assert code == 0
+    scores = {
+        line.split("  ")[0].strip(): [float(number) for number in line.split()[-3:]]
+        for line in out.splitlines()
+        if line.startswith(("raw", "Gaussian", "Noise2Noise"))
+    }
+    assert len(scores) == 7
+    assert scores["Noise2Noise"][1] > scores["raw"][1]
+    for name in ("reconstruction.png", "zoom.png", "model.smlmkit", "acquisitions/fov_04.hdf5"):
+        assert (folder / name).stat().st_size > 1000
+        assert name.startswith("acq") or str(folder / name) in out
+    code, _, err = run("demo", folder)
+    assert code == 1
+    assert "exists already" in err
+
+
+def smlmkit(*arguments, **options):
+    command = [sys.executable, "-c", "from smlmkit.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_help_needs_no_heavy_library():
+    script = (
+        "import sys, smlmkit.cli\n"
+        "try: smlmkit.cli.main(['train', '--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'torch', 'sklearn', 'numba', 'pandas', 'xarray', 'zarr', 'matplotlib', 'dask'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_warnings_are_one_line_on_stderr(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('"x [nm]","y [nm]"\n1,2\nnan,4\n5,6\n')
+    done = smlmkit("info", str(path))
+    assert done.returncode == 0
+    assert done.stderr == (
+        "smlmkit: warning: 1 of 3 rows cannot be used: 1 with x or y not finite\n"
+    )
