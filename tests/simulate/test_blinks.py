@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from smlmkit.simulate.blinks import (
+    PSF_SIGMA,
+    draw_blink_counts,
+    draw_frames,
+    draw_uncertainty,
+    photons_for,
+)
+
+
+@pytest.fixture
+def rng():
+    return np.random.RandomState(0)
+
+
+def elapsed_frames(frames, counts):
+    """Give the gap before each blink but the first of its emitter."""
+    same_emitter = np.diff(np.repeat(np.arange(len(counts)), counts)) == 0
+    return np.diff(frames)[same_emitter]
+
+
+class TestBlinkCounts:
+    @pytest.mark.parametrize("n_blinks", [0, 1, 7, 1000])
+    @pytest.mark.parametrize("mean", [1.0, 1.5, 30.0])
+    def test_exactly_so_many_blinks_are_shared_out(self, n_blinks, mean, rng):
+        counts = draw_blink_counts(n_blinks, mean, rng)
+        assert counts.sum() == n_blinks
+        assert (counts >= 1).all()
+
+    def test_their_number_is_geometric(self, rng):
+        mean = 4.0
+        counts = draw_blink_counts(200_000, mean, rng)
+        k = np.arange(1, 20)
+        expected = np.append(stats.geom.pmf(k, 1 / mean), stats.geom.sf(19, 1 / mean))
+        seen = np.bincount(counts.clip(max=20), minlength=21)[1:]
+        assert stats.chisquare(seen, expected * len(counts)).pvalue > 0.01
+
+    def test_emitters_blink_once_where_the_mean_is_one(self, rng):
+        assert (draw_blink_counts(50, 1.0, rng) == 1).all()
+
+
+class TestFrames:
+    def test_blinks_of_an_emitter_follow_with_geometric_gaps(self, rng):
+        counts = np.full(20_000, 5)
+        gaps = elapsed_frames(draw_frames(counts, 100_000, rng, mean_gap=3.0), counts)
+        k = np.arange(1, 15)
+        expected = np.append(stats.geom.pmf(k, 1 / 3), stats.geom.sf(14, 1 / 3)) * len(gaps)
+        seen = np.bincount(gaps.clip(max=15), minlength=16)[1:]
+        assert stats.chisquare(seen, expected).pvalue > 0.01
+
+    def test_first_blinks_are_uniform_over_the_acquisition(self, rng):
+        first = draw_frames(np.ones(50_000, int), 1000, rng)
+        assert stats.chisquare(np.bincount(first, minlength=1000)).pvalue > 0.01
+
+    @pytest.mark.parametrize("n_frames", [1, 2, 10, 1000])
+    def test_frames_stay_within_the_acquisition(self, n_frames, rng):
+        counts = draw_blink_counts(5000, 8.0, rng)
+        frames = draw_frames(counts, n_frames, rng)
+        assert frames.shape == (5000,)
+        assert frames.min() >= 0
+        assert frames.max() < n_frames
+        assert (elapsed_frames(frames, counts) >= 0).all()
+
+    def test_no_emitter_has_no_frame(self, rng):
+        assert draw_frames(np.array([], int), 10, rng).shape == (0,)
+
+
+class TestPrecision:
+    def test_uncertainty_is_log_normal_around_its_median(self, rng):
+        sigma = draw_uncertainty(50_000, 12.0, rng, spread=0.3)
+        assert stats.kstest(np.log(sigma / 12) / 0.3, "norm").pvalue > 0.01
+
+    def test_photons_explain_the_uncertainty(self):
+        sigma = np.array([5.0, 10.0, 40.0])
+        np.testing.assert_allclose(PSF_SIGMA / np.sqrt(photons_for(sigma)), sigma)
