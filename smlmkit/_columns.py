@@ -26,10 +26,10 @@ _NUMERIC_COLUMNS = _COORDINATES | {
 
 def raw_columns(table: object) -> dict[str, NDArray[Any]]:
     """Name the columns of whatever kind of table this is."""
-    columns = {name: np.asarray(values) for name, values in _named_columns(table).items()}
+    columns = _named_columns(table)
     if not all(isinstance(name, str) for name in columns):
         raise InvalidTypeError(f"column names must be text, got {list(columns)}")
-    return columns
+    return {name: _as_array(name, values) for name, values in columns.items()}
 
 
 def check_columns(raw: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -71,30 +71,43 @@ def _named_columns(table: object) -> dict[str, Any]:
     )
 
 
-def _as_column(name: str, column: NDArray[Any]) -> NDArray[Any]:
-    """Turn one column into a 1-d array of the kind that its name asks for."""
+def _as_array(name: str, values: Any) -> NDArray[Any]:
+    """Turn one column into a 1-d array in native byte order; masked values become NaN."""
+    if isinstance(values, np.ma.MaskedArray) and values.mask.any():
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    try:
+        column = np.asarray(values)
+    except ValueError:  # rows of unequal length
+        raise InvalidInputError(f"column {name!r} must be one-dimensional") from None
     if column.ndim != 1:
         raise InvalidInputError(f"column {name!r} must be one-dimensional, got {column.shape}")
+    return column.astype(column.dtype.newbyteorder("="), copy=False)
+
+
+def _as_column(name: str, column: NDArray[Any]) -> NDArray[Any]:
+    """Give a column the kind that its name asks for."""
     if name not in _NUMERIC_COLUMNS:
         return column
-    if column.dtype.kind not in "iufb" and not column.dtype.kind == "O":
+    if column.dtype.kind not in "iufbO":
         raise InvalidTypeError(f"column {name!r} must hold numbers, got dtype {column.dtype}")
     try:
-        if name in _COORDINATES:
+        if name in _COORDINATES or column.dtype.kind == "O":
             return column.astype(np.float64, copy=False)
-        if name == "frame":
-            return _as_frames(column)
-        return column.astype(np.float64) if column.dtype.kind == "O" else column
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"column {name!r} must hold numbers: {error}") from None
+    return column
 
 
-def _as_frames(column: NDArray[Any]) -> NDArray[np.int64]:
-    if column.dtype.kind not in "iub":
-        numbers = column.astype(np.float64)
-        if not np.array_equal(numbers, np.floor(numbers)):
-            raise InvalidInputError("column 'frame' must hold whole numbers (0-based)")
-        column = numbers
+def as_frames(column: NDArray[Any]) -> NDArray[np.int64]:
+    """Turn frame numbers into int64, or say that they are none."""
+    if column.dtype.kind == "f":
+        # From 2^53 on, floats skip whole numbers.
+        valid = (column == np.floor(column)) & (np.abs(column) <= 2**53)
+    else:
+        valid = column <= np.iinfo(np.int64).max
+    if not np.all(valid):
+        offending = column[np.argmin(valid)]
+        raise InvalidInputError(f"column 'frame' must hold whole numbers, got {offending!r}")
     return column.astype(np.int64, copy=False)
 
 

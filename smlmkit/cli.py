@@ -273,7 +273,7 @@ def reconstruct(
 @click.argument("folder", type=output)
 @click.option("--acquisitions", "-n", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--field-size", type=float, default=20_000.0, show_default=True, help="Side in nm.")
-@click.option("--filaments", type=click.IntRange(0), default=20, show_default=True)
+@click.option("--filaments", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--density", type=float, default=500.0, show_default=True, help="Per µm².")
 @click.option("--uncertainty", type=float, default=10.0, show_default=True, help="Median, nm.")
 @click.option("--blinks-per-emitter", type=float, default=5.0, show_default=True)
@@ -340,8 +340,6 @@ def read_table(path: Path, camera_pixel_size: float | None) -> "Localizations":
 
 def describe(path: Path, localizations: "Localizations") -> dict[str, Any]:
     """Give the facts that `info` prints."""
-    import numpy as np
-
     box = localizations.field_of_view
     facts: dict[str, Any] = {
         "file": str(path),
@@ -354,8 +352,7 @@ def describe(path: Path, localizations: "Localizations") -> dict[str, Any]:
     if "frame" in localizations and len(localizations):
         frame = localizations["frame"]
         facts["frames (0-based)"] = f"{frame.min()} to {frame.max()}"
-    if "uncertainty_x" in localizations and len(localizations):
-        median = float(np.nanmedian(localizations["uncertainty_x"]))
+    if (median := localizations.median_uncertainty) is not None:
         facts["median uncertainty (nm)"] = round(median, 3)
     return facts
 

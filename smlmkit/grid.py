@@ -5,7 +5,9 @@ Pixel (i, j) of a grid with origin (y0, x0) and pixel size p covers
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -88,13 +90,12 @@ def check_field_of_view(box: object) -> FieldOfView:
     InvalidInputError
         If these are not four finite numbers with ``min < max`` on both axes.
     """
-    try:
-        edges = [float(edge) for edge in box]  # type: ignore[attr-defined]
-        field = FieldOfView(*edges)
-    except (TypeError, ValueError):
+    edges = _numbers(box)
+    if len(edges) != 4:
         raise InvalidInputError(
             f"field_of_view must be (y_min, x_min, y_max, x_max) in nm, got {box!r}"
-        ) from None
+        )
+    field = FieldOfView(*edges)
     if not all(map(math.isfinite, edges)) or field.height <= 0 or field.width <= 0:
         raise InvalidInputError(
             f"field_of_view must be finite with y_min < y_max and x_min < x_max, got {field}"
@@ -134,15 +135,16 @@ class PixelGrid:
     shape: tuple[int, int]
 
     def __post_init__(self) -> None:
-        origin = (float(self.origin[0]), float(self.origin[1]))
-        shape = (int(self.shape[0]), int(self.shape[1]))
+        origin, shape = _numbers(self.origin), _numbers(self.shape)
+        if len(origin) != 2 or not all(map(math.isfinite, origin)):
+            raise InvalidInputError(f"the origin of a grid is (y, x) in nm, got {self.origin!r}")
+        if len(shape) != 2 or not all(side >= 1 and side.is_integer() for side in shape):
+            raise InvalidInputError(
+                f"the shape of a grid is two whole numbers from 1 on, got {self.shape!r}"
+            )
         object.__setattr__(self, "origin", origin)
-        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "shape", (int(shape[0]), int(shape[1])))
         object.__setattr__(self, "pixel_size", check_pixel_size(self.pixel_size))
-        if not all(map(math.isfinite, origin)):
-            raise InvalidInputError(f"the origin of a grid must be finite, got {origin}")
-        if min(shape) < 1:
-            raise InvalidInputError(f"a grid needs at least one pixel a side, got shape {shape}")
 
     @classmethod
     def covering(cls, field_of_view: FieldOfView, pixel_size: float) -> "PixelGrid":
@@ -163,6 +165,26 @@ class PixelGrid:
         box, size = check_field_of_view(field_of_view), check_pixel_size(pixel_size)
         shape = (_count_pixels(box.height, size), _count_pixels(box.width, size))
         return cls((box.y_min, box.x_min), size, shape)
+
+    def is_close(self, other: "PixelGrid") -> bool:
+        """Tell whether another grid is the same but for rounding.
+
+        Parameters
+        ----------
+        other : PixelGrid
+            The other grid.
+
+        Returns
+        -------
+        bool
+            Whether shapes are equal, and corners and pixel sizes to a thousandth of a pixel.
+        """
+        tolerance = 1e-3 * self.pixel_size
+        return (
+            self.shape == other.shape
+            and math.dist(self.origin, other.origin) < tolerance
+            and abs(self.pixel_size - other.pixel_size) * max(self.shape) < tolerance
+        )
 
     @property
     def field_of_view(self) -> FieldOfView:
@@ -199,13 +221,19 @@ def check_pixel_size(pixel_size: object) -> float:
     InvalidInputError
         If it is not a positive finite number.
     """
-    try:
-        size = float(pixel_size)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        size = math.nan
+    is_number = isinstance(pixel_size, Real) and not isinstance(pixel_size, bool)
+    size = float(pixel_size) if is_number else math.nan  # type: ignore[arg-type]
     if not (math.isfinite(size) and size > 0):
         raise InvalidInputError(f"pixel_size must be a positive number of nm, got {pixel_size!r}")
     return size
+
+
+def _numbers(values: object) -> tuple[float, ...]:
+    """Give the numbers in a sequence; nothing if it is none, or holds anything else."""
+    if not isinstance(values, Iterable):
+        return ()
+    items = tuple(values)
+    return tuple(map(float, items)) if all(isinstance(item, Real) for item in items) else ()
 
 
 def _count_pixels(extent: float, pixel_size: float) -> int:

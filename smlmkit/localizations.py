@@ -6,7 +6,6 @@ shares the columns' memory where it can.
 
 import html
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,8 +14,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from smlmkit._columns import check_columns, freeze, raw_columns
-from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarning
+from smlmkit._columns import as_frames, check_columns, freeze, raw_columns
+from smlmkit._rows import bounding_field, inside, usable_rows
+from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.grid import FieldOfView, check_field_of_view
 
 Table = pd.DataFrame | Mapping[str, ArrayLike] | NDArray[Any]
@@ -40,7 +40,8 @@ class Localizations:
     field_of_view : FieldOfView or (y_min, x_min, y_max, x_max), optional
         The box in nm that was imaged. Without it, the smallest box of whole nm around the rows.
     metadata : mapping, optional
-        What else is known of the acquisition: anything that JSON can hold.
+        What else is known of the acquisition: anything that JSON can hold. Warnings name its
+        ``source``, the file that a table was read from.
 
     Raises
     ------
@@ -80,11 +81,14 @@ class Localizations:
         raw = raw_columns(table)
         columns = check_columns(raw)
         box = None if field_of_view is None else check_field_of_view(field_of_view)
-        usable = _usable_rows(columns["x"], columns["y"], box)
+        source = (metadata or {}).get("source")
+        usable = usable_rows(columns["x"], columns["y"], box, f"{source}: " if source else "")
         if usable is not None:
             columns = {name: values[usable] for name, values in columns.items()}
+        if "frame" in columns:
+            columns["frame"] = as_frames(columns["frame"])
         self._columns = {name: freeze(values, raw[name]) for name, values in columns.items()}
-        self._field_of_view = box or _bounding_field(columns["x"], columns["y"])
+        self._field_of_view = box or bounding_field(columns["x"], columns["y"])
         self._metadata_json = _metadata_to_json(metadata or {})
 
     @classmethod
@@ -129,6 +133,13 @@ class Localizations:
         """Localizations per square micrometre of the field of view."""
         return len(self) / self._field_of_view.area_um2
 
+    @property
+    def median_uncertainty(self) -> float | None:
+        """The median of ``uncertainty_x`` in nm; None where none is known."""
+        known = self._columns.get("uncertainty_x", np.empty(0))
+        known = known[np.isfinite(known)]
+        return float(np.median(known)) if len(known) else None
+
     def __len__(self) -> int:
         return len(self._columns["x"])
 
@@ -151,7 +162,7 @@ class Localizations:
 
         Parameters
         ----------
-        rows : slice, boolean array of shape (n,) or integer array
+        rows : slice, boolean array of shape (n,) or integer array of shape (m,)
             Which rows, in which order.
 
         Returns
@@ -161,13 +172,13 @@ class Localizations:
 
         Raises
         ------
+        InvalidTypeError
+            If `rows` is neither a slice nor a one-dimensional array of booleans or integers.
         InvalidInputError
-            If a boolean array has another length than the table.
+            If a boolean array has another length than the table, or a row is not there.
         """
-        if not isinstance(rows, slice) and rows.dtype == bool and rows.shape != (len(self),):
-            raise InvalidInputError(
-                f"the mask has shape {rows.shape}, the table has {len(self)} rows"
-            )
+        if not isinstance(rows, slice):
+            rows = self._check_rows(rows)
         return self._with_rows(rows, self._field_of_view)
 
     def crop(self, field_of_view: FieldOfView | Sequence[float]) -> "Localizations":
@@ -197,7 +208,7 @@ class Localizations:
         )
         if overlap.height <= 0 or overlap.width <= 0:
             raise InvalidInputError(f"{box} does not overlap the field of view {own}")
-        return self._with_rows(_inside(self.x, self.y, overlap), overlap)
+        return self._with_rows(inside(self.x, self.y, overlap), overlap)
 
     def thin(self, fraction: float, random_state: RandomState = None) -> "Localizations":
         """Keep every row with the same probability, independently.
@@ -279,6 +290,20 @@ class Localizations:
         """
         return pd.DataFrame(self._columns, copy=True)
 
+    def _check_rows(self, rows: ArrayLike) -> Rows:
+        indices = np.asarray(rows)
+        if indices.ndim != 1 or indices.dtype.kind not in "biu":
+            raise InvalidTypeError(
+                f"rows must be a slice or a 1-d array of booleans or integers, got {rows!r}"
+            )
+        if indices.dtype == bool and len(indices) != len(self):
+            raise InvalidInputError(
+                f"the mask has {len(indices)} entries, the table {len(self)} rows"
+            )
+        if indices.dtype != bool and not np.all((indices >= -len(self)) & (indices < len(self))):
+            raise InvalidInputError(f"the table has {len(self)} rows, got the indices {rows!r}")
+        return indices
+
     def _with_rows(self, rows: Rows, field_of_view: FieldOfView) -> "Localizations":
         columns = {name: values[rows] for name, values in self._columns.items()}
         return self._from_valid(columns, field_of_view, self._metadata_json)
@@ -291,7 +316,7 @@ class Localizations:
 
     def _in_first_blocks(self, n_blocks: int, random_state: RandomState) -> NDArray[np.bool_]:
         span = self._frame_span()
-        if n_blocks < 2 or span < n_blocks:
+        if n_blocks != int(n_blocks) or n_blocks < 2 or span < n_blocks:
             raise InvalidInputError(
                 f"cannot split {span} frames into n_blocks={n_blocks} blocks (at least 2): "
                 "give fewer blocks or by='random'"
@@ -348,8 +373,7 @@ class Localizations:
         ]
         if self._frame_span():
             facts.append(("frames", f"{self._frame_span():,}"))
-        if "uncertainty_x" in self and len(self):
-            median = float(np.nanmedian(self["uncertainty_x"]))
+        if (median := self.median_uncertainty) is not None:
             facts.append(("nm median uncertainty", f"{median:.3g}"))
         return facts
 
@@ -371,6 +395,8 @@ def concat(tables: Sequence[Localizations]) -> Localizations:
     ------
     InvalidInputError
         If there is no table, or a table has other columns than the first one.
+    InvalidTypeError
+        If one of them is no table.
 
     Examples
     --------
@@ -379,8 +405,10 @@ def concat(tables: Sequence[Localizations]) -> Localizations:
     >>> len(concat([first, second]))
     2
     """
-    if not tables:
+    if len(tables) == 0:
         raise InvalidInputError("concat needs at least one table")
+    if not all(isinstance(table, Localizations) for table in tables):
+        raise InvalidTypeError(f"concat joins Localizations, got {list(map(type, tables))}")
     names = tables[0].columns
     for position, table in enumerate(tables):
         if set(table.columns) != set(names):
@@ -392,44 +420,11 @@ def concat(tables: Sequence[Localizations]) -> Localizations:
     for table in tables[1:]:
         field = field.union(table.field_of_view)
         other = table.metadata
-        common = {key: value for key, value in common.items() if other.get(key) == value}
+        common = {
+            key: value for key, value in common.items() if key in other and other[key] == value
+        }
     columns = {name: np.concatenate([table[name] for table in tables]) for name in names}
     return Localizations._from_valid(columns, field, _metadata_to_json(common))
-
-
-def _inside(x: NDArray[np.float64], y: NDArray[np.float64], box: FieldOfView) -> NDArray[np.bool_]:
-    return (y >= box.y_min) & (y < box.y_max) & (x >= box.x_min) & (x < box.x_max)
-
-
-def _usable_rows(
-    x: NDArray[np.float64], y: NDArray[np.float64], box: FieldOfView | None
-) -> NDArray[np.bool_] | None:
-    """Mark the rows that can be used; None when all can. Warns of those that cannot."""
-    finite = np.isfinite(x) & np.isfinite(y)
-    usable = finite if box is None else _inside(x, y, box)
-    n_unusable = len(x) - int(usable.sum())
-    if not n_unusable:
-        return None
-    n_not_finite = len(x) - int(finite.sum())
-    reasons = [f"{n_not_finite:,} with x or y not finite"] if n_not_finite else []
-    if n_unusable > n_not_finite:
-        reasons.append(
-            f"{n_unusable - n_not_finite:,} outside the field of view {tuple(box or ())}"
-        )
-    warnings.warn(
-        f"{n_unusable:,} of {len(x):,} rows cannot be used: {', '.join(reasons)}",
-        UnusedRowsWarning,
-        stacklevel=3,
-    )
-    return usable
-
-
-def _bounding_field(x: NDArray[np.float64], y: NDArray[np.float64]) -> FieldOfView:
-    """Give the smallest box of whole nm around the points."""
-    if len(x) == 0:
-        raise InvalidInputError("a table without usable rows needs a field_of_view")
-    lower, upper = np.floor([y.min(), x.min()]), np.floor([y.max(), x.max()]) + 1
-    return check_field_of_view([*lower, *upper])
 
 
 def _same_values(first: NDArray[Any], second: NDArray[Any]) -> bool:
@@ -438,6 +433,6 @@ def _same_values(first: NDArray[Any], second: NDArray[Any]) -> bool:
 
 def _metadata_to_json(metadata: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(dict(metadata))
+        return json.dumps(dict(metadata), sort_keys=True)
     except (TypeError, ValueError) as error:
         raise InvalidTypeError(f"metadata must be what JSON can hold: {error}") from None

@@ -206,9 +206,9 @@ def _correlate_tables(
 def _common_pixel_size(first: Image, second: Image, pixel_size: float | None) -> float:
     """Give the pixel size that two images and the caller agree on."""
     grids = [grid_of(image) for image in (first, second) if isinstance(image, xr.DataArray)]
-    if len(grids) == 2 and grids[0] != grids[1]:
+    if len(grids) == 2 and not grids[0].is_close(grids[1]):
         raise InvalidInputError(f"the images lie on different grids: {grids[0]} and {grids[1]}")
-    sizes = {grid.pixel_size for grid in grids}
+    sizes = {grids[0].pixel_size} if grids else set()
     if pixel_size is not None:
         sizes.add(check_pixel_size(pixel_size))
     if len(sizes) != 1:

@@ -210,5 +210,5 @@ def test_warnings_are_one_line_on_stderr(tmp_path):
     done = smlmkit("info", str(path))
     assert done.returncode == 0
     assert done.stderr == (
-        "smlmkit: warning: 1 of 3 rows cannot be used: 1 with x or y not finite\n"
+        "smlmkit: warning: table.csv: 1 of 3 rows cannot be used: 1 with x or y not finite\n"
     )

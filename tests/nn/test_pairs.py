@@ -99,7 +99,9 @@ def test_same_seed_same_pairs_however_they_are_batched():
     fields = points_in(FIELD, 5_000)
     together = make_pairs(fields).draw(6)
     pairs = make_pairs(fields)
-    one_by_one = [np.concatenate(half) for half in zip(*(pairs.draw(2) for _ in range(3)), strict=True)]
+    one_by_one = [
+        np.concatenate(half) for half in zip(*(pairs.draw(2) for _ in range(3)), strict=True)
+    ]
     np.testing.assert_array_equal(together, one_by_one)
     assert not np.array_equal(together, make_pairs(fields, seed=1).draw(6))
 
