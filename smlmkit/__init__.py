@@ -1,4 +1,4 @@
-"""smlmkit: super-resolved images from single-molecule localizations, in scikit-learn's style.
+"""Super-resolved images from single-molecule localizations, in scikit-learn's style.
 
 The public names are imported when they are first used, so that ``import smlmkit`` stays light.
 """

@@ -104,7 +104,7 @@ class Localizations:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns."""
+        """The names of the columns."""
         return tuple(self._columns)
 
     @property
@@ -130,7 +130,7 @@ class Localizations:
 
     @property
     def density(self) -> float:
-        """Localizations per square micrometre of the field of view."""
+        """The number of localizations per square micrometre of the field of view."""
         return len(self) / self._field_of_view.area_um2
 
     @property
@@ -162,7 +162,7 @@ class Localizations:
 
         Parameters
         ----------
-        rows : slice, boolean array of shape (n,) or integer array of shape (m,)
+        rows : slice, array of bool of shape (n,) or array of int of shape (m,)
             Which rows, in which order.
 
         Returns

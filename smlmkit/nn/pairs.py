@@ -90,8 +90,10 @@ class DynamicPairs:
 
         Returns
         -------
-        inputs, targets : ndarray of float32, shape (n_pairs, 1, patch_size, patch_size)
-            Counts per pixel of two disjoint subsets of the localizations in each crop.
+        inputs : ndarray of float32, shape (n_pairs, 1, patch_size, patch_size)
+            Counts per pixel of a subset of the localizations in each crop.
+        targets : ndarray of float32, shape (n_pairs, 1, patch_size, patch_size)
+            Counts per pixel of another subset of the same crops, disjoint from the first.
         """
         shape = (n_pairs, self._patch_size, self._patch_size)
         inputs, targets = np.empty(shape, np.float32), np.empty(shape, np.float32)

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,20 +14,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from smlmkit.errors import FitInterruptedWarning, InvalidInputError, TrainingDivergedError
-
-
-class PairSource(Protocol):
-    """Anything that draws training pairs."""
-
-    def draw(self, n_pairs: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Draw inputs and targets of shape (n_pairs, 1, side, side).
-
-        Parameters
-        ----------
-        n_pairs : int
-            How many.
-        """
-
+from smlmkit.nn.pairs import DynamicPairs
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -165,7 +152,7 @@ def move_network(network: NetworkT, device: torch.device) -> NetworkT:
 
 def train(
     network: nn.Module,
-    pairs: PairSource,
+    pairs: DynamicPairs,
     budget: TrainingBudget,
     device: torch.device,
     *,
@@ -179,7 +166,7 @@ def train(
     ----------
     network : Module
         Maps (n, 1, side, side) to the same shape; trained on `device`, left on the CPU.
-    pairs : PairSource
+    pairs : DynamicPairs
         Where the pairs come from.
     budget : TrainingBudget
         How long to train.
@@ -227,7 +214,7 @@ def train(
 def _run_steps(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    pairs: PairSource,
+    pairs: DynamicPairs,
     budget: TrainingBudget,
     device: torch.device,
     history: TrainingHistory,
