@@ -22,9 +22,9 @@ import xarray as xr
 from PIL import Image
 
 from smlmkit import GaussianKDE, Localizations, N2NReconstructor, PixelGrid, Renderer, to_image
-from smlmkit.metrics.frc import frc_area
-from smlmkit.metrics.likelihood import poisson_log_likelihood
+from smlmkit.nn.training import resolve_device
 from smlmkit.plotting import save_comparison
+from smlmkit.scoring import compare_held_out
 
 PIXEL_SIZE = 10.0
 SIGMAS_PX = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -57,7 +57,8 @@ def main() -> None:
         f"{time.monotonic() - started:.0f} s on {torch.get_num_threads()} threads"
     )
     halves, scores = score_methods(test, model)
-    print(summary := summarize(scores), flush=True)
+    summary = summarize(scores)
+    print(summary.to_string())
     options.out.mkdir(parents=True, exist_ok=True)
     record = {
         "test_field": options.test,
@@ -65,7 +66,8 @@ def main() -> None:
         "localizations": {name: len(fov) for name, fov in {**fovs, options.test: test}.items()},
         "samples": history.samples[-1],
         "training_seconds": round(history.seconds[-1], 1),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {model.device}",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "device": str(resolve_device(model.device)),
         "options": {k: v for k, v in vars(options).items() if k not in ("data", "out")},
         "scores": json.loads(scores.to_json(orient="records", double_precision=6)),
     }
@@ -112,24 +114,15 @@ def score_methods(
     rows, first_images = [], {}
     for split in range(N_SPLITS):
         half_a, half_b = test.split(by="random", random_state=split)
-        raw, held_out = Renderer(PIXEL_SIZE).transform([half_a, half_b])
+        raw = Renderer(PIXEL_SIZE).transform(half_a)
         images = {"raw": raw}
         for sigma in SIGMAS_PX:
             images[f"Gaussian {sigma:g} px"] = GaussianKDE(sigma * PIXEL_SIZE).transform(raw)
         images["N2N"] = model.predict(half_a)
         first_images = first_images or images
         for method, image in images.items():
-            rows.append(
-                {
-                    "method": method,
-                    "split": split,
-                    "frc_area_0.2": frc_area(image, held_out, cutoff=0.2),
-                    "frc_area_0.5": frc_area(image, held_out, cutoff=0.5),
-                    "log_likelihood": poisson_log_likelihood(
-                        held_out, image, exposure=len(half_b) / len(half_a)
-                    ),
-                }
-            )
+            scores = compare_held_out(image, half_a, half_b)
+            rows.append({"method": method, "split": split, **scores})
     return first_images, pd.DataFrame(rows)
 
 

@@ -86,6 +86,30 @@ def all_or_nothing(
             _remove(partial)
 
 
+def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Refuse a file that could not be written, before the work that it shall hold.
+
+    Parameters
+    ----------
+    path : path-like
+        Where a file will be written.
+    overwrite : bool
+        Whether what stands there is replaced.
+
+    Raises
+    ------
+    OutputError
+        If `path` exists and is not to be replaced, is a folder, or its folder is missing or not
+        writable.
+    """
+    target = Path(path)
+    _check_target(target, overwrite)
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder; a file does not replace it")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"{target}: the folder {target.parent} is not writable")
+
+
 def _check_target(target: Path, overwrite: bool) -> Path:
     """Give the hidden path to write to instead of `target`, if `target` may be written at all."""
     if not target.name:

@@ -15,13 +15,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from smlmkit import __version__
+from smlmkit._atomic import check_output
 from smlmkit.errors import InvalidInputError, OutputError, SmlmkitError
 
 if TYPE_CHECKING:
     from smlmkit.localizations import Localizations
 
 TABLE_SUFFIXES = (".hdf5", ".h5", ".csv", ".parquet")
+DEMO_COLUMNS = {
+    "frc_area_0.2": "FRC area to 0.2",
+    "frc_area_0.5": "FRC area to 0.5",
+    "log_likelihood": "log-likelihood",
+    "frc_resolution": "FRC resolution (nm)",
+}
 IMAGE_SUFFIXES = {"ome-zarr": ".ome.zarr", "tiff": ".tif", "png": ".png"}
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
 
 existing = click.Path(exists=True, path_type=Path)
 output = click.Path(path_type=Path)
@@ -35,6 +44,7 @@ camera_pixel_size = click.option(
 pixel_size = click.option(
     "--pixel-size", type=float, default=10.0, show_default=True, help="Image pixel size in nm."
 )
+seed = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
@@ -110,7 +120,7 @@ def render(
     help="How a table is split in two.",
 )
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed
 @camera_pixel_size
 @as_json
 def frc(
@@ -163,7 +173,7 @@ def frc(
 @click.option("--depth", type=int, default=4, show_default=True, help="Levels of the U-Net.")
 @click.option("--batch-size", type=int, default=128, show_default=True)
 @click.option("--max-samples", type=int, default=1_000_000, show_default=True)
-@click.option("--max-minutes", type=float, help="Time limit of training.")
+@click.option("--max-minutes", type=POSITIVE, help="Time limit of training.")
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True)
 @click.option(
     "--schedule",
@@ -173,7 +183,7 @@ def frc(
     help="Whether the learning rate stays or falls to 0.",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, ...")
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed
 @camera_pixel_size
 @overwrite
 @click.pass_context
@@ -196,7 +206,7 @@ def train(
     """
     from smlmkit.reconstruct import N2NReconstructor
 
-    refuse_existing([out], overwrite)
+    check_output(out, overwrite=overwrite)
     fovs = [read_table(path, camera_pixel_size) for path in find_tables(inputs)]
     max_seconds = None if max_minutes is None else 60 * max_minutes
     model = N2NReconstructor(max_seconds=max_seconds, random_state=seed, **parameters)
@@ -277,7 +287,7 @@ def reconstruct(
 @click.option("--density", type=float, default=500.0, show_default=True, help="Per µm².")
 @click.option("--uncertainty", type=float, default=10.0, show_default=True, help="Median, nm.")
 @click.option("--blinks-per-emitter", type=float, default=5.0, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed
 @overwrite
 def simulate(
     folder: Path, acquisitions: int, filaments: int, seed: int, overwrite: bool, **parameters: float
@@ -299,18 +309,15 @@ def simulate(
 
 @commands.command()
 @click.argument("folder", type=output, default=Path("smlmkit-demo"))
-@click.option("--minutes", type=float, default=3.0, show_default=True, help="Time to train.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--minutes", type=POSITIVE, default=3.0, show_default=True, help="Time to train.")
+@seed
 def demo(folder: Path, minutes: float, seed: int) -> None:
     """Simulate acquisitions, train on them, reconstruct and score, all into FOLDER."""
-    if folder.exists():
-        raise OutputError(f"{folder} exists already; name another folder or remove it")
-    make_folder(folder)
     from smlmkit.demo import run_demo
 
     result = run_demo(folder, minutes=minutes, seed=seed, report=click.echo)
     click.echo("\nHalf of the blinks of a field that was not trained on, against the other half:\n")
-    click.echo(result.scores.round(3).to_string())
+    click.echo(result.scores.rename(columns=DEMO_COLUMNS).round(3).to_string())
     click.echo(f"\nmodel: {result.model}")
     click.echo("\n".join(f"picture: {path}" for path in result.pictures))
 
@@ -320,7 +327,7 @@ def find_tables(inputs: Sequence[Path]) -> list[Path]:
     tables: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in TABLE_SUFFIXES)
+            inside = sorted(filter(is_table, path.iterdir()))
             if not inside:
                 raise InvalidInputError(
                     f"{path}: no tables of localizations ({', '.join(TABLE_SUFFIXES)}) in it"
@@ -329,6 +336,12 @@ def find_tables(inputs: Sequence[Path]) -> list[Path]:
         else:
             tables.append(path)
     return tables
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether a path looks like a table; hidden files are the system's own."""
+    is_hidden = path.name.startswith(".")
+    return path.suffix.lower() in TABLE_SUFFIXES and not is_hidden and path.is_file()
 
 
 def read_table(path: Path, camera_pixel_size: float | None) -> "Localizations":
@@ -386,8 +399,8 @@ def number_or_none(value: float) -> float | None:
 
 
 def say_error(error: Exception) -> None:
-    """Print an error for people and scripts."""
-    click.echo(f"smlmkit: error: {error}", err=True)
+    """Print an error for people and scripts; a bare MemoryError has no words of its own."""
+    click.echo(f"smlmkit: error: {str(error) or 'not enough memory'}", err=True)
 
 
 def say_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -406,7 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("smlmkit: interrupted", err=True)
         sys.exit(130)
-    except SmlmkitError as error:
+    except (SmlmkitError, MemoryError) as error:
         say_error(error)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

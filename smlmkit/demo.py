@@ -7,15 +7,15 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
+from smlmkit.errors import OutputError
 from smlmkit.io.images import write_image
 from smlmkit.io.tables import read_localizations
 from smlmkit.kde import GaussianKDE
 from smlmkit.localizations import Localizations
-from smlmkit.metrics.likelihood import poisson_log_likelihood
 from smlmkit.plotting import save_comparison
 from smlmkit.reconstruct import N2NReconstructor
 from smlmkit.render import Renderer
-from smlmkit.resolution import frc_curve
+from smlmkit.scoring import compare_held_out
 from smlmkit.simulate.datasets import make_acquisitions
 
 PIXEL_SIZE = 10.0
@@ -31,7 +31,7 @@ class DemoResult:
     Parameters
     ----------
     scores : DataFrame
-        One row a method: held-out FRC area and log-likelihood, FRC resolution in nm.
+        One row a method, with the measures of `compare_held_out` as columns.
     pictures : list of Path
         The PNGs.
     model : Path
@@ -67,8 +67,14 @@ def run_demo(
     Raises
     ------
     OutputError
-        If the folder exists or cannot be written.
+        If the folder exists or cannot be made.
+    KeyboardInterrupt
+        On Ctrl-C; a model that was being trained is saved before.
     """
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
     acquisitions = folder / "acquisitions"
     paths = make_acquisitions(
         acquisitions,
@@ -99,6 +105,8 @@ def run_demo(
     )
     model_path = folder / "model.smlmkit"
     model.save(model_path)
+    if history.stopped_by == "interrupt":
+        raise KeyboardInterrupt
     scores = score_methods(fovs[-1], model, seed)
     return DemoResult(scores, draw_pictures(fovs[-1], model, scores, folder), model_path)
 
@@ -122,16 +130,10 @@ def score_methods(fov: Localizations, model: N2NReconstructor, seed: int) -> pd.
     """
     rows = []
     for split in range(N_SPLITS):
-        half, held_out = fov.split(random_state=seed + split)
-        reference = Renderer(PIXEL_SIZE).transform(held_out)
-        for method, image in reconstruct(half, model).items():
-            curve = frc_curve(image, reference)
-            likelihood = poisson_log_likelihood(
-                reference, image, exposure=len(held_out) / len(half)
-            )
-            rows.append((method, curve.area(0.2), likelihood, curve.resolution))
-    columns = ["method", "held-out FRC area", "held-out log-likelihood", "FRC resolution (nm)"]
-    return pd.DataFrame(rows, columns=columns).groupby("method", sort=False).mean()
+        half_a, half_b = fov.split(random_state=seed + split)
+        for method, image in reconstruct(half_a, model).items():
+            rows.append({"method": method, **compare_held_out(image, half_a, half_b)})
+    return pd.DataFrame(rows).groupby("method", sort=False).mean()
 
 
 def reconstruct(fov: Localizations, model: N2NReconstructor) -> dict[str, xr.DataArray]:
@@ -177,7 +179,7 @@ def draw_pictures(
     """
     images = reconstruct(fov, model)
     gaussians = scores[scores.index.str.startswith("Gaussian")]
-    best = str(gaussians["held-out log-likelihood"].idxmax())
+    best = str(gaussians["log_likelihood"].idxmax())
     shown = {name: images[name] for name in ("raw", best, "Noise2Noise")}
     zoom, whole = folder / "zoom.png", folder / "reconstruction.png"
     middle_y = fov.field_of_view.y_min + fov.field_of_view.height / 2

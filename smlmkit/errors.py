@@ -41,5 +41,9 @@ class UnusedRowsWarning(SmlmkitWarning):
     """Rows of a table that could not be used, with their number and the reason."""
 
 
+class EmptyPredictionWarning(SmlmkitWarning):
+    """A network that sees nothing in a table that holds localizations."""
+
+
 class FitInterruptedWarning(SmlmkitWarning):
     """Training stopped early on Ctrl-C; the weights reached so far are kept."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from smlmkit._checks import check_positive
 from smlmkit.errors import InvalidInputError
 
 
@@ -221,11 +222,8 @@ def check_pixel_size(pixel_size: object) -> float:
     InvalidInputError
         If it is not a positive finite number.
     """
-    is_number = isinstance(pixel_size, Real) and not isinstance(pixel_size, bool)
-    size = float(pixel_size) if is_number else math.nan  # type: ignore[arg-type]
-    if not (math.isfinite(size) and size > 0):
-        raise InvalidInputError(f"pixel_size must be a positive number of nm, got {pixel_size!r}")
-    return size
+    check_positive(pixel_size=pixel_size)
+    return float(pixel_size)  # type: ignore[arg-type]
 
 
 def _numbers(values: object) -> tuple[float, ...]:

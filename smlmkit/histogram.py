@@ -6,10 +6,13 @@ import numpy as np
 import xarray as xr
 
 from smlmkit._kernels.histogram import count_per_pixel
-from smlmkit.errors import UnusedRowsWarning
+from smlmkit.errors import InvalidInputError, UnusedRowsWarning
 from smlmkit.grid import PixelGrid
 from smlmkit.images import to_image
 from smlmkit.localizations import Localizations
+
+# 2^31 pixels are 16 GiB of counts and image: more is rather a lost localization than a wish.
+_MAX_PIXELS = 2**31
 
 
 def render_histogram(
@@ -31,6 +34,11 @@ def render_histogram(
     DataArray of float32, dims (y, x)
         Localizations per pixel. Counts are exact up to 2^24 in one pixel.
 
+    Raises
+    ------
+    InvalidInputError
+        If the image would have more than 2^31 pixels.
+
     Warns
     -----
     UnusedRowsWarning
@@ -41,6 +49,12 @@ def render_histogram(
         grid = PixelGrid.covering(box, pixel_size)
     else:
         box = grid.field_of_view
+    height, width = grid.shape
+    if height * width > _MAX_PIXELS:
+        raise InvalidInputError(
+            f"{height:,} x {width:,} pixels of {grid.pixel_size:g} nm are too many: use larger "
+            f"pixels or crop; is there an outlier in the field of view {tuple(box)}?"
+        )
     counts = np.zeros(grid.shape, dtype=np.uint32)
     n_outside = count_per_pixel(localizations.y, localizations.x, box, grid.pixel_size, counts)
     if n_outside:

@@ -8,7 +8,7 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from smlmkit.errors import InvalidInputError
+from smlmkit._checks import check_positive
 from smlmkit.images import grid_of
 
 
@@ -76,8 +76,7 @@ class GaussianKDE(TransformerMixin, BaseEstimator):
         return self._smooth(X)
 
     def _check_parameters(self) -> None:
-        if not (np.isfinite(self.sigma) and self.sigma > 0):
-            raise InvalidInputError(f"sigma must be a positive number of nm, got {self.sigma!r}")
+        check_positive(sigma=self.sigma)
 
     def _smooth(self, image: xr.DataArray) -> xr.DataArray:
         sigma_px = self.sigma / grid_of(image).pixel_size

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state
 
+from smlmkit._checks import check_whole, random_source
 from smlmkit._columns import as_frames, check_columns, freeze, raw_columns
 from smlmkit._rows import bounding_field, inside, usable_rows
 from smlmkit.errors import InvalidInputError, InvalidTypeError
@@ -232,7 +232,7 @@ class Localizations:
         """
         if not 0 <= fraction <= 1:
             raise InvalidInputError(f"fraction must be in [0, 1], got {fraction!r}")
-        kept = check_random_state(random_state).random_sample(len(self)) < fraction
+        kept = random_source(random_state).random_sample(len(self)) < fraction
         return self._with_rows(kept, self._field_of_view)
 
     def split(
@@ -272,7 +272,7 @@ class Localizations:
         if by not in ("auto", "frames", "random"):
             raise InvalidInputError(f"by must be 'auto', 'frames' or 'random', got {by!r}")
         if by == "random" or (by == "auto" and self._frame_span() < n_blocks):
-            first = check_random_state(random_state).random_sample(len(self)) < 0.5
+            first = random_source(random_state).random_sample(len(self)) < 0.5
         else:
             first = self._in_first_blocks(n_blocks, random_state)
         return (
@@ -316,16 +316,17 @@ class Localizations:
 
     def _in_first_blocks(self, n_blocks: int, random_state: RandomState) -> NDArray[np.bool_]:
         span = self._frame_span()
-        if n_blocks != int(n_blocks) or n_blocks < 2 or span < n_blocks:
+        check_whole("n_blocks", n_blocks, low=2)
+        if span < n_blocks:
             raise InvalidInputError(
-                f"cannot split {span} frames into n_blocks={n_blocks} blocks (at least 2): "
+                f"cannot split {span} frames into n_blocks={n_blocks} blocks: "
                 "give fewer blocks or by='random'"
             )
         frame = self._columns["frame"]
         block = (frame - frame.min()) * n_blocks // span
         block_is_first = np.arange(n_blocks) % 2 == 0
         if random_state is not None:
-            check_random_state(random_state).shuffle(block_is_first)
+            random_source(random_state).shuffle(block_is_first)
         in_first: NDArray[np.bool_] = block_is_first[block]
         return in_first
 

@@ -2,8 +2,8 @@
 
 import copy
 import math
+import warnings
 from collections.abc import Mapping
-from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
@@ -11,22 +11,37 @@ import numpy as np
 import torch
 import xarray as xr
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from smlmkit import __version__
-from smlmkit.errors import InvalidInputError, ModelFileError, SmlmkitError
+from smlmkit._checks import check_positive, check_whole, random_source
+from smlmkit.errors import (
+    EmptyPredictionWarning,
+    FitInterruptedWarning,
+    InvalidInputError,
+    ModelFileError,
+    SmlmkitError,
+    TrainingDivergedError,
+)
 from smlmkit.histogram import render_histogram
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.nn.inference import predict_image
 from smlmkit.nn.model_file import read_model, write_model
 from smlmkit.nn.pairs import DynamicPairs
-from smlmkit.nn.training import TrainingBudget, TrainingHistory, move_network, resolve_device, train
-from smlmkit.nn.unet import UNet, build_unet
+from smlmkit.nn.training import (
+    TrainingBudget,
+    TrainingHistory,
+    TrainingStep,
+    move_network,
+    resolve_device,
+    train,
+)
+from smlmkit.nn.unet import UNet, build_unet, unet_without_weights
 from smlmkit.samples import as_fovs
 
 # What belongs to the machine or the session rather than to the model stays out of model files.
 _NOT_SAVED = ("device", "random_state", "verbose")
+_STEPS_KEY = "history.steps"
 
 
 class N2NReconstructor(BaseEstimator):
@@ -60,7 +75,7 @@ class N2NReconstructor(BaseEstimator):
         Time limit of training in seconds. Where it ends training, the result depends on the speed
         of the machine.
     learning_rate : float, default=1e-4
-        Step size of Adam.
+        Step size of Adam, at most 1.
     schedule : {"constant", "linear"}, default="constant"
         Whether the step size stays, or falls linearly to 0 over the budget.
     device : str, default="auto"
@@ -77,6 +92,8 @@ class N2NReconstructor(BaseEstimator):
         The trained network, on the CPU.
     history_ : TrainingHistory
         Samples, loss and seconds at every training step, and why training stopped.
+    fitted_parameters_ : dict
+        The parameters that the network was trained with.
 
     See Also
     --------
@@ -112,6 +129,7 @@ class N2NReconstructor(BaseEstimator):
 
     module_: UNet
     history_: TrainingHistory
+    fitted_parameters_: dict[str, Any]
 
     def __init__(
         self,
@@ -149,7 +167,8 @@ class N2NReconstructor(BaseEstimator):
     def fit(self, X: Any, y: object = None) -> "N2NReconstructor":  # noqa: ARG002
         """Train the network on pairs drawn from the tables.
 
-        Ctrl-C ends training early, keeps the weights reached so far and warns.
+        Ctrl-C ends training early, keeps the weights reached so far and warns. In a search over
+        parameters it ends the present fit only, and the search goes on.
 
         Parameters
         ----------
@@ -168,28 +187,42 @@ class N2NReconstructor(BaseEstimator):
         InvalidInputError
             If a parameter is out of range, a field of view is too small for a patch, or there are
             no localizations.
+        TrainingDivergedError
+            If the loss or a weight is not finite.
+
+        Warns
+        -----
+        FitInterruptedWarning
+            If Ctrl-C ended training early.
         """
-        _check_parameters(self.get_params())
+        parameters = _check_parameters(self.get_params())
         device = resolve_device(self.device)
         fovs, _ = as_fovs(X)
-        weights_seed, pairs_seed = check_random_state(self.random_state).randint(2**31, size=2)
+        weights_seed, pairs_seed = random_source(self.random_state).randint(2**31, size=2)
         pairs = DynamicPairs(
             [(fov.y, fov.x, fov.field_of_view) for fov in fovs],
-            patch_size=self.patch_size,
-            pixel_size=self.pixel_size,
-            keep=self.keep,
+            patch_size=parameters["patch_size"],
+            pixel_size=parameters["pixel_size"],
+            keep=parameters["keep"],
             seed=int(pairs_seed),
         )
         budget = TrainingBudget(
-            max_samples=self.max_samples,
-            max_seconds=self.max_seconds,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
+            max_samples=parameters["max_samples"],
+            max_seconds=parameters["max_seconds"],
+            batch_size=parameters["batch_size"],
+            learning_rate=parameters["learning_rate"],
+            schedule=parameters["schedule"],
         )
-        module = build_unet(self.depth, self.width, seed=int(weights_seed))
-        self.history_ = train(module, pairs, budget, device, show_progress=self.verbose)
-        self.module_ = module
+        module = build_unet(parameters["depth"], parameters["width"], seed=int(weights_seed))
+        history = train(module, pairs, budget, device, show_progress=self.verbose)
+        self.module_, self.history_, self.fitted_parameters_ = module, history, parameters
+        if history.stopped_by == "interrupt":
+            warnings.warn(
+                f"training was interrupted after at least {history.steps[-1].samples:,} of "
+                f"{self.max_samples:,} samples; the weights reached so far are kept",
+                FitInterruptedWarning,
+                stacklevel=2,
+            )
         return self
 
     def predict(self, X: Any) -> Any:
@@ -211,12 +244,20 @@ class N2NReconstructor(BaseEstimator):
         ------
         NotFittedError
             If the estimator was not fitted.
+        TrainingDivergedError
+            If the network's output is not finite.
+
+        Warns
+        -----
+        EmptyPredictionWarning
+            If the network sees nothing in a table that holds localizations; the image is then 0.
         """
         check_is_fitted(self, "module_")
         fovs, single = as_fovs(X)
         device = resolve_device(self.device)
         module = move_network(copy.deepcopy(self.module_), device)
-        images = [_predict_fov(module, fov, self.pixel_size, device) for fov in fovs]
+        pixel_size = self.fitted_parameters_["pixel_size"]
+        images = [_predict_fov(module, fov, pixel_size, device) for fov in fovs]
         return images[0] if single else images
 
     def fit_predict(self, X: Any, y: object = None) -> Any:
@@ -256,18 +297,16 @@ class N2NReconstructor(BaseEstimator):
             If the file exists or cannot be written; nothing half-written stays.
         """
         check_is_fitted(self, "module_")
-        parameters = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in self.get_params().items()
-            if name not in _NOT_SAVED
-        }
+        saved = self.fitted_parameters_.items()
         header = {
             "library_version": __version__,
             "estimator": "N2NReconstructor",
-            "parameters": parameters,
-            "history": vars(self.history_),
+            "parameters": {name: value for name, value in saved if name not in _NOT_SAVED},
+            "stopped_by": self.history_.stopped_by,
         }
-        write_model(path, self.module_.state_dict(), header, overwrite=overwrite)
+        steps = torch.tensor(self.history_.steps, dtype=torch.float64).reshape(-1, 3)
+        tensors = {**self.module_.state_dict(), _STEPS_KEY: steps}
+        write_model(path, tensors, header, overwrite=overwrite)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -297,17 +336,21 @@ def load_model(path: str | PathLike[str], *, device: str = "auto") -> N2NReconst
     ModelFileError
         If the file is missing, truncated, of another version, or not such a model.
     """
-    weights, header = read_model(path)
+    tensors, header = read_model(path)
     try:
-        parameters = header["parameters"]
-        model = N2NReconstructor(**parameters, device=device)
-        _check_parameters(model.get_params())
-        module = build_unet(model.depth, model.width, seed=0)
-        module.load_state_dict(weights)
-        history = TrainingHistory(**header["history"])
-    except (KeyError, TypeError, RuntimeError, SmlmkitError) as error:
+        model = N2NReconstructor(**header["parameters"], device=device)
+        parameters = _check_parameters(model.get_params())
+        steps = [TrainingStep(int(n), loss, s) for n, loss, s in tensors.pop(_STEPS_KEY).tolist()]
+        history = TrainingHistory(steps, str(header["stopped_by"]))
+        module = unet_without_weights(parameters["depth"], parameters["width"])
+        module.load_state_dict(tensors, assign=True)
+    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError, SmlmkitError) as error:
         raise ModelFileError(f"{path}: not a model of this smlmkit: {error}") from error
+    for weights in tensors.values():
+        if weights.dtype != torch.float32 or not torch.isfinite(weights).all():
+            raise ModelFileError(f"{path}: not a model of this smlmkit: damaged weights")
     model.module_, model.history_ = module.eval(), history
+    model.fitted_parameters_ = parameters
     return model
 
 
@@ -319,51 +362,43 @@ def _predict_fov(
     counts = image.to_numpy()
     density = np.maximum(predict_image(module, counts, device), 0)
     mass, predicted_mass = len(fov), float(density.sum(dtype=np.float64))
-    # Nothing in, nothing out; and a network that predicts nothing cannot be scaled.
-    factor = mass / predicted_mass if predicted_mass > 0 else 0.0
-    image = image.copy(data=density * np.float32(factor))
+    if not math.isfinite(predicted_mass):
+        raise TrainingDivergedError("the network's output is not finite: its training diverged")
+    if mass and not predicted_mass:
+        warnings.warn(
+            f"the network sees nothing in a table of {mass:,} localizations: the image is 0",
+            EmptyPredictionWarning,
+            stacklevel=3,
+        )
+    factor = mass / predicted_mass if predicted_mass else 0.0
+    image = image.copy(data=(density * np.float64(factor)).astype(np.float32))
     image.attrs["mass_factor"] = factor
     return image
 
 
-def _check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Check every parameter; the message names each that is out of range."""
-    whole = {
-        "patch_size": (1, 4096),
-        "depth": (1, 8),
-        "width": (1, 1024),
-        "batch_size": (1, 1_000_000),
-        "max_samples": (1, 10**15),
+def _check_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Check every parameter and give all of them as plain Python objects, which JSON can hold."""
+    checked = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in parameters.items()
     }
-    problems = [
-        f"{name} must be a whole number from {low:,} to {high:,}, got {parameters[name]!r}"
-        for name, (low, high) in whole.items()
-        if not (isinstance(parameters[name], Integral) and low <= parameters[name] <= high)
-    ]
-    positive = ["pixel_size", "keep", "learning_rate"]
-    if parameters["max_seconds"] is not None:
-        positive.append("max_seconds")
-    problems += [
-        f"{name} must be a positive number, got {parameters[name]!r}"
-        for name in positive
-        if not (_is_finite(parameters[name]) and parameters[name] > 0)
-    ]
-    choices = {"strategy": ("dynamic",), "schedule": ("constant", "linear")}
-    problems += [
-        f"{name} must be one of {allowed}, got {parameters[name]!r}"
-        for name, allowed in choices.items()
-        if parameters[name] not in allowed
-    ]
-    if not problems and parameters["keep"] > 1:
-        problems.append(f"keep must be at most 1, got {parameters['keep']!r}")
-    if not problems and parameters["patch_size"] % 2 ** parameters["depth"]:
-        problems.append(
-            f"patch_size must be a multiple of 2^depth = {2 ** parameters['depth']}, "
-            f"got {parameters['patch_size']}"
+    check_whole("depth", checked["depth"], 1, 8)
+    check_whole("width", checked["width"], 1, 1024)
+    check_whole("patch_size", checked["patch_size"], 1, 4096)
+    check_whole("batch_size", checked["batch_size"], 1, 1_000_000)
+    check_whole("max_samples", checked["max_samples"], 1, 10**15)
+    check_positive(**{name: checked[name] for name in ("pixel_size", "keep", "learning_rate")})
+    if checked["max_seconds"] is not None:
+        check_positive(max_seconds=checked["max_seconds"])
+    for name, allowed in (("strategy", ("dynamic",)), ("schedule", ("constant", "linear"))):
+        if checked[name] not in allowed:
+            raise InvalidInputError(f"{name} must be one of {allowed}, got {checked[name]!r}")
+    for name in ("keep", "learning_rate"):
+        if checked[name] > 1:
+            raise InvalidInputError(f"{name} must be at most 1, got {checked[name]!r}")
+    if checked["patch_size"] % 2 ** checked["depth"]:
+        raise InvalidInputError(
+            f"patch_size must be a multiple of 2^depth = {2 ** checked['depth']}, "
+            f"got {checked['patch_size']}"
         )
-    if problems:
-        raise InvalidInputError("; ".join(problems))
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+    return checked

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from smlmkit._checks import random_source
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.grid import check_pixel_size
 from smlmkit.histogram import render_histogram
@@ -191,7 +192,7 @@ def repeated_splits(
         raise InvalidInputError(f"repeats must be at least 1, got {repeats!r}")
     source = random_state
     if not isinstance(source, np.random.RandomState) and (repeats > 1 or source is not None):
-        source = np.random.RandomState(source)
+        source = random_source(source)
     for _ in range(repeats):
         yield localizations.split(split, n_blocks=n_blocks, random_state=source)
 

@@ -19,7 +19,7 @@ from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.metrics.frc import frc_area
 from smlmkit.metrics.likelihood import poisson_log_likelihood
-from smlmkit.resolution import Split, repeated_splits
+from smlmkit.resolution import Split, frc_curve, repeated_splits
 from smlmkit.samples import as_fovs
 
 _REFERENCE_PIXEL = 10.0
@@ -99,18 +99,83 @@ class _HeldOutScorer:
                     f"a half is empty after splitting {len(fov)} localizations in two"
                 )
             image = reconstruct(halves[0])
-            grid = grid_of(image)
-            counts = render_histogram(halves[1], grid.pixel_size, grid)
-            n_reconstructed = len(halves[0].crop(grid.field_of_view))
-            if n_reconstructed == 0 or not counts.any():
-                raise InvalidInputError(
-                    f"a half has no localization on the reconstruction's {grid}"
-                )
-            scores.append(self._compare(image, counts, n_reconstructed))
+            scores.append(self._compare(image, *count_held_out(image, *halves)))
         return scores
 
-    def _compare(self, image: xr.DataArray, counts: xr.DataArray, n_reconstructed: int) -> float:
+    def _compare(self, image: xr.DataArray, counts: xr.DataArray, exposure: float) -> float:
         raise NotImplementedError
+
+
+def count_held_out(
+    image: xr.DataArray, half_a: Localizations, half_b: Localizations
+) -> tuple[xr.DataArray, float]:
+    """Count half B on the grid of a reconstruction of half A.
+
+    Parameters
+    ----------
+    image : DataArray of dims (y, x)
+        The reconstruction.
+    half_a : Localizations
+        What was reconstructed.
+    half_b : Localizations
+        What was held out.
+
+    Returns
+    -------
+    counts : DataArray of dims (y, x)
+        Localizations of half B per pixel.
+    exposure : float
+        Localizations of half B for one of half A, both on the grid.
+
+    Raises
+    ------
+    InvalidInputError
+        If a half has no localization on the grid.
+    """
+    grid = grid_of(image)
+    counts = render_histogram(half_b, grid.pixel_size, grid)
+    n_reconstructed = len(half_a.crop(grid.field_of_view))
+    if n_reconstructed == 0 or not counts.any():
+        raise InvalidInputError(f"a half has no localization on the reconstruction's {grid}")
+    return counts, float(counts.sum()) / n_reconstructed
+
+
+def compare_held_out(
+    image: xr.DataArray, half_a: Localizations, half_b: Localizations
+) -> dict[str, float]:
+    """Compare a reconstruction of half A with the raw half B by every held-out measure.
+
+    Parameters
+    ----------
+    image : DataArray of dims (y, x)
+        The reconstruction.
+    half_a : Localizations
+        What was reconstructed.
+    half_b : Localizations
+        What was held out.
+
+    Returns
+    -------
+    dict of float
+        ``frc_area_0.2`` and ``frc_area_0.5`` (up to so many cycles per pixel), ``log_likelihood``
+        (nats per localization, per pixel of the image) and ``frc_resolution`` (nm; nan when there
+        is none).
+
+    Raises
+    ------
+    InvalidInputError
+        If a half has no localization on the image's grid.
+    """
+    counts, exposure = count_held_out(image, half_a, half_b)
+    curve = frc_curve(image, counts)
+    return {
+        "frc_area_0.2": curve.area(0.2),
+        "frc_area_0.5": curve.area(0.5),
+        "log_likelihood": poisson_log_likelihood(
+            counts.to_numpy(), image.to_numpy(), exposure=exposure
+        ),
+        "frc_resolution": curve.resolution,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +239,7 @@ class FRCScorer(_HeldOutScorer):
         if not 0 < self.cutoff <= 0.5:
             raise InvalidInputError(f"cutoff must be in (0, 0.5], got {self.cutoff!r}")
 
-    def _compare(self, image: xr.DataArray, counts: xr.DataArray, n_reconstructed: int) -> float:  # noqa: ARG002
+    def _compare(self, image: xr.DataArray, counts: xr.DataArray, exposure: float) -> float:  # noqa: ARG002
         cutoff = self.cutoff * grid_of(image).pixel_size / self.pixel_size
         area = frc_area(image.to_numpy(), counts.to_numpy(), cutoff=min(cutoff, 0.5))
         if math.isnan(area):
@@ -240,11 +305,11 @@ class PoissonScorer(_HeldOutScorer):
         if not 0 < self.background < 1:
             raise InvalidInputError(f"background must be in (0, 1), got {self.background!r}")
 
-    def _compare(self, image: xr.DataArray, counts: xr.DataArray, n_reconstructed: int) -> float:
+    def _compare(self, image: xr.DataArray, counts: xr.DataArray, exposure: float) -> float:
         score = poisson_log_likelihood(
             counts.to_numpy(),
             image.to_numpy(),
-            exposure=float(counts.sum()) / n_reconstructed,
+            exposure=exposure,
             background=self.background,
         )
         return score + 2 * math.log(_REFERENCE_PIXEL / grid_of(image).pixel_size)

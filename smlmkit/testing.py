@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from sklearn.base import clone
 
+from smlmkit.grid import PixelGrid
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations
 
@@ -129,7 +130,8 @@ def _check_images_are_on_a_grid(estimator: Any, fovs: list[Localizations]) -> No
     for fov, image in zip(fovs, images_of(fitted, fovs), strict=True):
         grid = grid_of(image)
         assert image.dtype == np.float32, "images are float32"
-        assert grid.origin == (fov.field_of_view.y_min, fov.field_of_view.x_min)
+        covering = PixelGrid.covering(fov.field_of_view, grid.pixel_size)
+        assert grid.is_close(covering), f"the image lies on {grid}, the table on {covering}"
 
 
 def _check_input_is_not_changed(estimator: Any, fovs: list[Localizations]) -> None:

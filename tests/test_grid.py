@@ -67,7 +67,7 @@ class TestPixelSize:
 
     @pytest.mark.parametrize("size", [*NOT_A_SIZE, "10", True])
     def test_anything_else_is_refused(self, size):
-        with pytest.raises(InvalidInputError, match="pixel_size must be a positive number of nm"):
+        with pytest.raises(InvalidInputError, match="pixel_size must be a positive number"):
             check_pixel_size(size)
 
 

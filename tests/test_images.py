@@ -117,7 +117,7 @@ def test_what_is_no_image_is_refused(thing):
         (lambda image: image.assign_attrs(pixel_size=11), "not 11"),
         (lambda image: image.assign_attrs(pixel_size=-10), "pixel_size"),
         (lambda image: image.assign_coords(y=[0, 10, 20, 31]), "the y coordinates"),
-        (lambda image: image.assign_coords(x=np.full(5, np.nan)), "finite"),
+        (lambda image: image.assign_coords(x=np.full(5, np.nan)), "the origin of a grid is"),
     ],
 )
 def test_what_has_no_grid_is_refused(spoil, message):

@@ -49,7 +49,7 @@ def test_one_image_or_a_list_on_the_same_grid():
 
 @pytest.mark.parametrize("sigma", [0, -1, np.nan, np.inf])
 def test_a_bad_sigma_is_refused(sigma):
-    with pytest.raises(SmlmkitError, match="sigma must be a positive number of nm"):
+    with pytest.raises(SmlmkitError, match="sigma must be a positive number"):
         GaussianKDE(sigma).fit_transform(image_of(np.eye(3)))
 
 

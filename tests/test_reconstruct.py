@@ -23,7 +23,14 @@ from smlmkit import (
     SmlmkitError,
     load_model,
 )
-from smlmkit.errors import InvalidInputError, ModelFileError
+from smlmkit.errors import (
+    EmptyPredictionWarning,
+    FitInterruptedWarning,
+    InvalidInputError,
+    ModelFileError,
+    TrainingDivergedError,
+)
+from smlmkit.nn.training import TrainingHistory, TrainingStep
 from smlmkit.testing import example_fovs
 
 QUICK = {
@@ -137,7 +144,11 @@ def test_one_localization_keeps_its_mass(fitted):
         ({"depth": 9}, "depth must be a whole number from 1 to 8"),
         ({"patch_size": 18}, r"multiple of 2\^depth = 4"),
         ({"max_seconds": -1}, "max_seconds must be a positive number"),
-        ({"learning_rate": np.nan, "batch_size": 0}, "batch_size .*; learning_rate"),
+        ({"learning_rate": np.nan}, "learning_rate must be a positive number"),
+        ({"learning_rate": 2}, "learning_rate must be at most 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number"),
+        ({"width": True}, "width must be a whole number"),
+        ({"random_state": -1}, "random_state must be an int from 0 on"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
         ({"patch_size": 4096}, "field of view 0 is 2000 x 3000 nm"),
     ],
@@ -222,6 +233,75 @@ class TestModelFile:
         with pytest.raises(ModelFileError, match="not a model of this smlmkit"):
             load_model(rewrite(fitted, tmp_path, parameters=parameters))
 
+    @pytest.mark.parametrize(
+        "header", ["[" * 200_000, '{"format_version": 1e999}', "[1]", "null", '{"x": NaN']
+    )
+    def test_hostile_headers(self, tmp_path, header):
+        path = tmp_path / "hostile.smlmkit"
+        save_file({"weight": torch.zeros(3)}, path, metadata={"smlmkit_model": header})
+        with pytest.raises(ModelFileError, match=r"hostile\.smlmkit"):
+            load_model(path)
+
+    @pytest.mark.parametrize("damage", ["nan", "half", "missing", "extra", "history"])
+    def test_damaged_tensors(self, fitted, tmp_path, damage):
+        path = tmp_path / "model.smlmkit"
+        fitted.save(path)
+        tensors = load_file(path)
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            metadata = json.loads(file.read(length))["__metadata__"]
+        if damage == "nan":
+            tensors["output.bias"][0] = np.nan
+        elif damage == "half":
+            tensors = {name: tensor.half() for name, tensor in tensors.items()}
+        elif damage == "missing":
+            del tensors["output.bias"]
+        elif damage == "extra":
+            tensors["stowaway"] = torch.zeros(1)
+        else:
+            tensors["history.steps"] = torch.full((2, 2), np.nan)
+        save_file(tensors, path, metadata=metadata)
+        with pytest.raises(ModelFileError, match="not a model of this smlmkit"):
+            load_model(path)
+
+    def test_claimed_size_allocates_nothing(self, fitted, tmp_path):
+        # 1024 filters at 8 levels would be 1.5 GB of weights, which the file does not hold.
+        path = rewrite(fitted, tmp_path, parameters={"width": 1024, "depth": 8, "patch_size": 256})
+        with pytest.raises(ModelFileError, match="size mismatch"):
+            load_model(path)
+
+    def test_numpy_parameters_can_be_saved(self, fovs, tmp_path):
+        numpy_numbers = {name: np.int64(QUICK[name]) for name in ("batch_size", "max_samples")}
+        model = N2NReconstructor(**{**QUICK, **numpy_numbers, "depth": np.int8(2)}).fit(fovs)
+        model.save(tmp_path / "model.smlmkit")
+        assert load_model(tmp_path / "model.smlmkit").max_samples == 16
+
+    def test_parameters_changed_after_fit_do_not_reach_the_model(self, fovs, fitted, tmp_path):
+        model = pickle.loads(pickle.dumps(fitted)).set_params(width=8, pixel_size=20)
+        assert model.predict(fovs[0]).identical(fitted.predict(fovs[0]))
+        model.save(tmp_path / "model.smlmkit")
+        assert load_model(tmp_path / "model.smlmkit").width == QUICK["width"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="a file size limit needs POSIX")
+    def test_disk_full_leaves_nothing(self, fitted, tmp_path):
+        whole = tmp_path / "whole.smlmkit"
+        fitted.save(whole)
+        script = f"""
+import resource, signal
+from smlmkit import SmlmkitError, load_model
+model = load_model({str(whole)!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({whole.stat().st_size // 2},) * 2)
+try:
+    model.save({str(tmp_path / "full.smlmkit")!r})
+except SmlmkitError as error:
+    print(error)
+"""
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "File too large" in done.stdout
+        assert [path.name for path in tmp_path.iterdir()] == ["whole.smlmkit"]
+
     def test_unfitted_cannot_be_saved(self, tmp_path):
         with pytest.raises(NotFittedError):
             N2NReconstructor().save(tmp_path / "model.smlmkit")
@@ -245,10 +325,35 @@ def rewrite(fitted, folder, **changes):
     return path
 
 
+def test_a_network_that_sees_nothing_says_so(fitted, fovs):
+    model = pickle.loads(pickle.dumps(fitted))
+    with torch.no_grad():
+        model.module_.output.weight.zero_()
+        model.module_.output.bias.fill_(-1.0)
+    with pytest.warns(EmptyPredictionWarning, match="sees nothing in a table of 2,000"):
+        assert not model.predict(fovs[0]).any()
+    with torch.no_grad():
+        model.module_.output.bias.fill_(np.nan)
+    with pytest.raises(TrainingDivergedError, match="not finite"):
+        model.predict(fovs[0])
+
+
+def test_an_interrupted_fit_is_complete_even_where_warnings_are_errors(fovs, monkeypatch):
+    def interrupted(network, *_, **__):
+        return TrainingHistory([TrainingStep(4, 0.1, 0.2)], "interrupt")
+
+    monkeypatch.setattr("smlmkit.reconstruct.train", interrupted)
+    model = N2NReconstructor(**QUICK)
+    with pytest.raises(FitInterruptedWarning, match="after at least 4 of 16 samples"):
+        model.fit(fovs)
+    assert model.predict(fovs[0]).shape == (200, 300)
+
+
 def test_a_real_ctrl_c_keeps_and_saves_the_weights(tmp_path):
     """SIGINT to a real process in the middle of training; its first step is the signal's cue."""
     script = f"""
-import warnings
+import signal, warnings
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
 from smlmkit import N2NReconstructor, load_model
 from smlmkit.testing import example_fovs
 import smlmkit.nn.training as training
@@ -269,10 +374,13 @@ print("said:", caught[-1].message)
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    for _ in range(3):
-        assert process.stdout.readline() == "step\n"
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    try:
+        for _ in range(3):
+            assert process.stdout.readline() == "step\n"
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0, errors
     assert "said: training was interrupted after" in output
     restored = load_model(tmp_path / "model.smlmkit")

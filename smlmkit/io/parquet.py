@@ -64,7 +64,7 @@ def read(
     ...     pq.write_table(pa.table({"x": [10.0, 1290.0], "y": [5.0, 6.0]}), file)
     ...     blinks = read(file)
     >>> blinks.field_of_view.width, blinks.metadata
-    (1281.0, {'source': 'foreign.parquet', 'format': 'parquet'})
+    (1281.0, {'format': 'parquet', 'source': 'foreign.parquet'})
     """
     del pixel_size
     try:

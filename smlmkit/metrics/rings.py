@@ -58,8 +58,9 @@ def ring_correlation(
         Two images of the same shape, at least 4 pixels a side.
     window : {"tukey"} or None, default="tukey"
         ``"tukey"`` tapers an eighth of the image at every border (a Tukey window of alpha 0.25
-        along each axis), so that the borders' jump does not correlate; None leaves the images as
-        they are, which suits periodic ones.
+        along each axis), so that the borders' jump does not correlate, after the mean under the
+        window was taken off, so that it does not leak into the first rings; None leaves the images
+        as they are, which suits periodic ones.
 
     Returns
     -------
@@ -80,6 +81,7 @@ def ring_correlation(
     FRC(q) = Re sum(F1 F2*) / sqrt(sum |F1|^2 sum |F2|^2), the sums over the samples of ring q
     (Saxton & Baumeister 1982; for localizations Nieuwenhuizen et al. 2013). It keeps its sign:
     white independent noise has mean 0 and, without a window, standard deviation 1 / sqrt(count).
+    With a window ring 0, the mean, is 0 by construction.
 
     Examples
     --------
@@ -104,7 +106,10 @@ def ring_correlation(
     if any(image.min() == image.max() for image in images):
         return RingCorrelation(frequency, np.full(len(count), np.nan), count)
     spectra = [scipy.fft.rfft2(_tapered(image, window), workers=-1) for image in images]
-    return RingCorrelation(frequency, _correlate(spectra[0], spectra[1], shape), count)
+    correlation = _correlate(spectra[0], spectra[1], shape)
+    if window is not None:
+        correlation[0] = 0  # the mean is gone: rounding errors are all that ring 0 holds
+    return RingCorrelation(frequency, correlation, count)
 
 
 def _check_image(image: ArrayLike, name: str) -> NDArray[Any]:
@@ -127,6 +132,8 @@ def _tapered(image: NDArray[Any], window: Window) -> Floats:
     tapered = image.astype(np.float64)
     if window is not None:
         rows, columns = (tukey(side, TUKEY_ALPHA) for side in image.shape)
+        # What is left of the mean would spread over the first rings, where both images share it.
+        tapered -= (rows @ tapered @ columns) / (rows.sum() * columns.sum())
         tapered *= rows[:, np.newaxis]
         tapered *= columns
     return tapered

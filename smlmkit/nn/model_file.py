@@ -4,6 +4,7 @@ Nothing in such a file is ever executed.
 """
 
 import json
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,20 @@ _HEADER_KEY = "smlmkit_model"
 
 def write_model(
     path: str | PathLike[str],
-    weights: dict[str, torch.Tensor],
-    header: dict[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    header: Mapping[str, Any],
     *,
     overwrite: bool,
 ) -> None:
-    """Write weights and a header; the file is whole or not there.
+    """Write tensors and a header; the file is whole or not there.
 
     Parameters
     ----------
     path : path-like
         The file.
-    weights : dict of Tensor
-        The network's state.
-    header : dict
+    tensors : mapping of Tensor
+        The network's state, and whatever else is too long for the header.
+    header : mapping
         Anything that JSON can hold.
     overwrite : bool
         Whether an existing file is replaced.
@@ -45,13 +46,13 @@ def write_model(
         If the file exists or cannot be written.
     """
     text = json.dumps({"format_version": _FORMAT_VERSION, **header})
-    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with whole_or_nothing(path, overwrite=overwrite) as partial:
         partial.write_bytes(save(contiguous, metadata={_HEADER_KEY: text}))
 
 
 def read_model(path: str | PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read weights and header.
+    """Read tensors and header.
 
     Parameters
     ----------
@@ -60,8 +61,8 @@ def read_model(path: str | PathLike[str]) -> tuple[dict[str, torch.Tensor], dict
 
     Returns
     -------
-    weights : dict of Tensor
-        The network's state.
+    tensors : dict of Tensor
+        What was given to `write_model`.
     header : dict
         What was given to `write_model`.
 
@@ -75,19 +76,19 @@ def read_model(path: str | PathLike[str]) -> tuple[dict[str, torch.Tensor], dict
     try:
         with safe_open(path, framework="pt") as file:
             header = _parse_header(path, (file.metadata() or {}).get(_HEADER_KEY))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
             f"{path}: not a whole smlmkit model file, it may be truncated ({error})"
         ) from error
-    return weights, header
+    return tensors, header
 
 
 def _parse_header(path: str | PathLike[str], text: str | None) -> dict[str, Any]:
     try:
         header = json.loads(text or "")
-        version = int(header.pop("format_version"))
-    except (AttributeError, KeyError, TypeError, ValueError):
+        version = header.pop("format_version")
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         raise ModelFileError(f"{path}: a safetensors file, but no smlmkit model") from None
     if version != _FORMAT_VERSION:
         raise ModelFileError(

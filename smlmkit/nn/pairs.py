@@ -14,6 +14,9 @@ from smlmkit.grid import FieldOfView
 # Crops whose input half is empty teach nothing; after so many of them in a row, one is taken.
 _MAX_TRIES = 20
 
+# 2^28 cells of half a patch are a field of 524,288 x 524,288 pixels at 64 pixels a patch.
+_MAX_CELLS = 2**28
+
 Points = tuple[NDArray[np.float64], NDArray[np.float64], FieldOfView]
 
 
@@ -35,8 +38,8 @@ class DynamicPairs:
     A field of view is chosen in proportion to its area, then a square crop with uniformly
     distributed centre, angle and mirroring. Each localization in it is dropped with probability
     ``1 - keep``; the others go to the input or to the target by a fair coin, and both are binned.
-    A crop whose *input* is empty is drawn anew, up to 20 times. The target has no say in this, so
-    its expectation given the input stays what it is in the data.
+    A crop whose *input* is empty is drawn anew, field of view included, up to 20 times. The target
+    has no say in this, so its expectation given the input stays what it is in the data.
 
     Parameters
     ----------
@@ -135,6 +138,8 @@ def _sort_fields(fields: Sequence[Points], cell_size: float) -> _CellSortedPoint
     n_points = n_cells = 0
     for y, x, box in fields:
         shape = (math.ceil(box.height / cell_size), math.ceil(box.width / cell_size))
+        if shape[0] * shape[1] > _MAX_CELLS:
+            raise InvalidInputError(f"{box} is too large to train on; is there an outlier in it?")
         field_y, field_x, field_starts = sort_into_cells(
             y, x, (box.y_min, box.x_min), cell_size, shape
         )

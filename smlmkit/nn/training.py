@@ -2,9 +2,8 @@
 
 import math
 import time
-import warnings
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from smlmkit.errors import FitInterruptedWarning, InvalidInputError, TrainingDivergedError
+from smlmkit.errors import InvalidInputError, TrainingDivergedError
 from smlmkit.nn.pairs import DynamicPairs
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -79,26 +78,53 @@ class TrainingBudget:
         return self.learning_rate * (1 - share_spent if self.schedule == "linear" else 1)
 
 
-@dataclass
-class TrainingHistory:
-    """What happened during training, one entry a step.
+class TrainingStep(NamedTuple):
+    """One step of training.
 
     Parameters
     ----------
-    samples : list of int
-        Training pairs seen up to and including each step.
-    loss : list of float
-        Mean loss of each step's batch.
-    seconds : list of float
-        Time since the start at the end of each step.
+    samples : int
+        Training pairs seen up to and including this step.
+    loss : float
+        Mean loss of the step's batch.
+    seconds : float
+        Time since the start at the end of the step.
+    """
+
+    samples: int
+    loss: float
+    seconds: float
+
+
+@dataclass
+class TrainingHistory:
+    """What happened during training.
+
+    Parameters
+    ----------
+    steps : list of TrainingStep
+        One entry a step.
     stopped_by : {"", "max_samples", "max_seconds", "interrupt"}
         Why training ended.
     """
 
-    samples: list[int] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    steps: list[TrainingStep] = field(default_factory=list)
     stopped_by: str = ""
+
+    @property
+    def samples(self) -> list[int]:
+        """Training pairs seen up to and including each step."""
+        return [step.samples for step in self.steps]
+
+    @property
+    def loss(self) -> list[float]:
+        """The mean loss of each step's batch."""
+        return [step.loss for step in self.steps]
+
+    @property
+    def seconds(self) -> list[float]:
+        """Time since the start at the end of each step."""
+        return [step.seconds for step in self.steps]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -160,7 +186,7 @@ def train(
 ) -> TrainingHistory:
     """Train a network in place with smooth L1 loss and Adam.
 
-    Ctrl-C ends training early and keeps the weights reached so far.
+    Ctrl-C ends training early and keeps the weights reached so far; the history says so.
 
     Parameters
     ----------
@@ -183,12 +209,9 @@ def train(
     Raises
     ------
     TrainingDivergedError
-        If the loss is not finite.
-
-    Warns
-    -----
-    FitInterruptedWarning
-        If Ctrl-C ended training early.
+        If the loss or a weight is not finite.
+    KeyboardInterrupt
+        On Ctrl-C before the first step: there is nothing to keep.
     """
     move_network(network, device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=budget.learning_rate)
@@ -197,16 +220,14 @@ def train(
         try:
             _run_steps(network, optimizer, pairs, budget, device, history, bar)
         except KeyboardInterrupt:
-            if not history.samples:
-                raise  # nothing was learnt: there is nothing to keep
+            if not history.steps:
+                raise
             history.stopped_by = "interrupt"
     network.to("cpu").eval()
-    if history.stopped_by == "interrupt":
-        warnings.warn(
-            f"training was interrupted after {history.samples[-1]:,} of {budget.max_samples:,} "
-            "samples; the weights reached so far are kept",
-            FitInterruptedWarning,
-            stacklevel=3,
+    if not all(torch.isfinite(weights).all() for weights in network.parameters()):
+        raise TrainingDivergedError(
+            f"a weight is not finite after {history.steps[-1].samples:,} samples; lower the "
+            f"learning_rate ({budget.learning_rate:g})"
         )
     return history
 
@@ -220,10 +241,10 @@ def _run_steps(
     history: TrainingHistory,
     bar: "tqdm[Any]",
 ) -> None:
-    start = time.monotonic()
     n_seen, share_spent = 0, 0.0
     n_pairs = min(budget.batch_size, budget.max_samples)
     batch = pairs.draw(n_pairs)
+    start = time.monotonic()  # after the first draw, which compiles its kernel
     while share_spent < 1:
         for group in optimizer.param_groups:
             group["lr"] = budget.learning_rate_at(share_spent)
@@ -233,26 +254,22 @@ def _run_steps(
         # A GPU works on its queue while the CPU draws the next pairs; reading the loss waits.
         n_pairs = min(budget.batch_size, budget.max_samples - n_seen)
         batch = pairs.draw(n_pairs)
-        seconds = _record(history, n_seen, loss.item(), time.monotonic() - start, budget)
-        share_spent = budget.share_spent(n_seen, seconds)
+        step = TrainingStep(n_seen, loss.item(), time.monotonic() - start)
+        _record(history, step, budget)
+        share_spent = budget.share_spent(n_seen, step.seconds)
         # As many as the time limit, too, will leave room for.
         bar.total = max(n_seen, math.ceil(n_seen / share_spent))
-        bar.set_postfix(loss=f"{history.loss[-1]:.4g}", refresh=False)
+        bar.set_postfix(loss=f"{step.loss:.4g}", refresh=False)
     history.stopped_by = "max_seconds" if n_pairs else "max_samples"
 
 
-def _record(
-    history: TrainingHistory, n_seen: int, loss: float, seconds: float, budget: TrainingBudget
-) -> float:
-    if not math.isfinite(loss):
+def _record(history: TrainingHistory, step: TrainingStep, budget: TrainingBudget) -> None:
+    if not math.isfinite(step.loss):
         raise TrainingDivergedError(
-            f"the loss is {loss} after {n_seen:,} samples; lower the learning_rate "
+            f"the loss is {step.loss} after {step.samples:,} samples; lower the learning_rate "
             f"({budget.learning_rate:g})"
         )
-    history.samples.append(n_seen)
-    history.loss.append(loss)
-    history.seconds.append(seconds)
-    return seconds
+    history.steps.append(step)
 
 
 def _take_step(

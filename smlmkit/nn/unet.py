@@ -102,6 +102,23 @@ class UNet(nn.Module):
         return output
 
 
+def unet_without_weights(depth: int, width: int) -> UNet:
+    """Make a U-Net that takes no memory: its weights have shapes but no values.
+
+    Parameters
+    ----------
+    depth, width : int
+        As in `UNet`.
+
+    Returns
+    -------
+    UNet
+        The network, on torch's meta device. Its making draws nothing from torch's random state.
+    """
+    with torch.device("meta"):
+        return UNet(depth, width)
+
+
 def build_unet(depth: int, width: int, seed: int) -> UNet:
     """Make a U-Net with random weights without touching torch's global random state.
 
@@ -119,9 +136,7 @@ def build_unet(depth: int, width: int, seed: int) -> UNet:
     UNet
         The network, on the CPU.
     """
-    with torch.device("meta"):  # weights without memory: the constructors draw nothing
-        network = UNet(depth, width)
-    network.to_empty(device="cpu")
+    network = unet_without_weights(depth, width).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):

@@ -5,14 +5,14 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 
+from smlmkit._checks import check_positive, check_whole, random_source
 from smlmkit.errors import InvalidInputError, OutputError, UnusedRowsWarning
 from smlmkit.grid import FieldOfView
 from smlmkit.io.tables import write_localizations
@@ -80,7 +80,7 @@ class Truth:
         >>> bool(abs(float(image.sum()) - truth.curves.length) <= 1)
         True
         """
-        _check_positive(spacing=spacing)
+        check_positive(spacing=spacing)
         arc_length = np.arange(spacing / 2, self.curves.length, spacing)
         return _place_on(self.curves, arc_length, self.emitters.field_of_view)
 
@@ -150,9 +150,9 @@ def make_filaments(
     (11957, 2400)
     """
     field = _field_of_size(field_size)
-    _check_positive(persistence_length=persistence_length)
-    _check_counts(n_filaments=n_filaments)
-    rng = check_random_state(random_state)
+    check_positive(persistence_length=persistence_length)
+    check_whole("n_filaments", n_filaments, low=1)
+    rng = random_source(random_state)
     return _acquire(
         _draw_filaments(field, n_filaments, persistence_length, rng),
         field,
@@ -212,7 +212,7 @@ def make_acquisitions(
     ['fov_01.hdf5', 'fov_02.hdf5']
     >>> folder.cleanup()
     """
-    _check_counts(n_acquisitions=n_acquisitions)
+    check_whole("n_acquisitions", n_acquisitions, low=1)
     folder = Path(folder)
     if not overwrite and any(folder.glob("fov_*")):
         raise OutputError(
@@ -223,7 +223,7 @@ def make_acquisitions(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
-    seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=n_acquisitions)
+    seeds = random_source(random_state).randint(np.iinfo(np.int32).max, size=n_acquisitions)
     paths = []
     for number, seed in enumerate(seeds, start=1):
         localizations, _ = make_filaments(**parameters, random_state=seed)
@@ -261,8 +261,8 @@ def _acquire(
     background: float,
 ) -> tuple[Localizations, Truth]:
     """Label the curves, let the emitters blink and localize the blinks."""
-    _check_positive(density=density, uncertainty=uncertainty)
-    _check_counts(n_frames=n_frames)
+    check_positive(density=density, uncertainty=uncertainty)
+    check_whole("n_frames", n_frames, low=1)
     _check_between("blinks_per_emitter", blinks_per_emitter, 1, 1e9)
     _check_between("background", background, 0, 1)
     n_localizations = round(density * field.area_um2)
@@ -314,20 +314,8 @@ def _field_of_size(field_size: float | Sequence[float]) -> FieldOfView:
     if len(sides) != 2:
         raise InvalidInputError(f"field_size must be a side or (height, width), got {field_size!r}")
     for side in sides:
-        _check_positive(field_size=side)
+        check_positive(field_size=side)
     return FieldOfView(0.0, 0.0, float(sides[0]), float(sides[1]))
-
-
-def _check_positive(**numbers: Any) -> None:
-    for name, number in numbers.items():
-        if not (isinstance(number, Real) and 0 < float(number) < math.inf):
-            raise InvalidInputError(f"{name} must be a positive number, got {number!r}")
-
-
-def _check_counts(**counts: Any) -> None:
-    for name, count in counts.items():
-        if not (isinstance(count, Integral) and int(count) >= 1):
-            raise InvalidInputError(f"{name} must be a whole number of at least 1, got {count!r}")
 
 
 def _check_between(name: str, number: Any, lower: float, upper: float) -> None:

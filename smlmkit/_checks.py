@@ -1,0 +1,39 @@
+"""Checks of parameters: each error names the parameter and what it was."""
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from smlmkit.errors import InvalidInputError
+
+
+def check_positive(**numbers: Any) -> None:
+    """Refuse what is not a positive finite number."""
+    for name, number in numbers.items():
+        is_number = isinstance(number, Real) and not isinstance(number, bool)
+        if not (is_number and 0 < float(number) < math.inf):
+            raise InvalidInputError(f"{name} must be a positive number, got {number!r}")
+
+
+def check_whole(name: str, number: Any, low: int, high: float = math.inf) -> None:
+    """Refuse what is not a whole number in a range."""
+    is_whole = isinstance(number, Integral) and not isinstance(number, bool)
+    if not (is_whole and low <= int(number) <= high):
+        limits = f"of at least {low}" if high == math.inf else f"from {low:,} to {high:,}"
+        raise InvalidInputError(f"{name} must be a whole number {limits}, got {number!r}")
+
+
+def random_source(random_state: Any) -> np.random.RandomState:
+    """Give a source of randomness; for None a new one, so that numpy's global one is untouched."""
+    if random_state is None:
+        return np.random.RandomState()
+    try:
+        source: np.random.RandomState = check_random_state(random_state)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"random_state must be an int from 0 on, a RandomState or None: {error}"
+        ) from None
+    return source
