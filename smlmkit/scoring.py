@@ -6,6 +6,7 @@ nothing. Scoring one reconstruction against the other would not do: a method's h
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ _REFERENCE_PIXEL = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class _HeldOutScorer:
+class _HeldOutScorer(ABC):
     """What the held-out scorers share: a subclass says how to `_compare` image and counts."""
 
     split: Split = "auto"
@@ -102,8 +103,9 @@ class _HeldOutScorer:
             scores.append(self._compare(image, *count_held_out(image, *halves)))
         return scores
 
+    @abstractmethod
     def _compare(self, image: xr.DataArray, counts: xr.DataArray, exposure: float) -> float:
-        raise NotImplementedError
+        """Score a reconstruction of half A against the counts of half B."""
 
 
 def count_held_out(
