@@ -1,4 +1,4 @@
-"""The benchmarks run from end to end at a tiny budget, so that they cannot rot."""
+"""Benchmarks and examples run from end to end at a tiny budget, so that they cannot rot."""
 
 import json
 import subprocess
@@ -10,21 +10,21 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 
-def run_benchmark(name, *options):
-    command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, options)]
+def run_python(*options):
+    command = [sys.executable, *map(str, options)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_training_step():
-    printed = run_benchmark("training_step", "--batch", 2, "--steps", 1)
+    printed = run_python("-m", "benchmarks.training_step", "--batch", 2, "--steps", 1)
     assert len(printed.splitlines()) == 5
 
 
 def test_real_microtubules(real_data, tmp_path):
-    run_benchmark(
-        "real_microtubules",
+    run_python(
+        *("-m", "benchmarks.real_microtubules"),
         *("--data", real_data / "frcnet", "--minutes", 0.01, "--width", 2, "--out", tmp_path),
     )
     record = json.loads((tmp_path / "real_microtubules_spot12.json").read_text())
@@ -35,3 +35,12 @@ def test_real_microtubules(real_data, tmp_path):
     raw = [score["frc_area_0.2"] for score in record["scores"] if score["method"] == "raw"]
     assert sum(raw) / 3 == pytest.approx(0.303, abs=0.005)
     assert (tmp_path / "real_microtubules_spot12.png").stat().st_size > 10_000
+
+
+def test_example(tmp_path):
+    picture = tmp_path / "reconstruction.png"
+    printed = run_python(
+        "examples/learn_without_ground_truth.py", "--seconds", 0.5, "--out", picture
+    )
+    assert "Noise2Noise: held-out FRC area" in printed
+    assert picture.stat().st_size > 10_000
