@@ -110,6 +110,27 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         raise OutputError(f"{target}: the folder {target.parent} is not writable")
 
 
+def make_folder(folder: Path, *, exist_ok: bool = True) -> None:
+    """Make an output folder, and those above it, where they are missing.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    exist_ok : bool, default=True
+        Whether the folder may be there already.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made, or is there and may not be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
+
+
 def _check_target(target: Path, overwrite: bool) -> Path:
     """Give the hidden path to write to instead of `target`, if `target` may be written at all."""
     if not target.name:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from smlmkit import __version__
-from smlmkit._atomic import check_output
+from smlmkit._atomic import check_output, make_folder
 from smlmkit.errors import InvalidInputError, OutputError, SmlmkitError
 
 if TYPE_CHECKING:
@@ -383,14 +383,6 @@ def refuse_duplicates(tables: Sequence[Path]) -> None:
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise InvalidInputError(f"several tables are called {', '.join(twice)}: rename them")
-
-
-def make_folder(folder: Path) -> None:
-    """Make an output folder if it is not there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
 
 
 def number_or_none(value: float) -> float | None:

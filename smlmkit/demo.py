@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from smlmkit.errors import OutputError
+from smlmkit._atomic import make_folder
 from smlmkit.io.images import write_image
 from smlmkit.io.tables import read_localizations
 from smlmkit.kde import GaussianKDE
@@ -71,10 +71,7 @@ def run_demo(
     KeyboardInterrupt
         On Ctrl-C; a model that was being trained is saved before.
     """
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
+    make_folder(folder, exist_ok=False)
     acquisitions = folder / "acquisitions"
     paths = make_acquisitions(
         acquisitions,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smlmkit._atomic import make_folder
 from smlmkit._checks import check_positive, check_whole, random_source
 from smlmkit.errors import InvalidInputError, OutputError, UnusedRowsWarning
 from smlmkit.grid import FieldOfView
@@ -219,10 +220,7 @@ def make_acquisitions(
             f"{folder} holds files named fov_* already; "
             "pass overwrite=True to replace those of the same name"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
+    make_folder(folder)
     seeds = random_source(random_state).randint(np.iinfo(np.int32).max, size=n_acquisitions)
     paths = []
     for number, seed in enumerate(seeds, start=1):
