@@ -18,6 +18,14 @@ def check_positive(**numbers: Any) -> None:
             raise InvalidInputError(f"{name} must be a positive number, got {number!r}")
 
 
+def check_nonnegative(**numbers: Any) -> None:
+    """Refuse what is neither zero nor a positive finite number."""
+    for name, number in numbers.items():
+        is_number = isinstance(number, Real) and not isinstance(number, bool)
+        if not (is_number and 0 <= float(number) < math.inf):
+            raise InvalidInputError(f"{name} must be a number from 0 on, got {number!r}")
+
+
 def check_whole(name: str, number: Any, low: int, high: float = math.inf) -> None:
     """Refuse what is not a whole number in a range."""
     is_whole = isinstance(number, Integral) and not isinstance(number, bool)

@@ -1,9 +1,11 @@
 """Images: an array on a pixel grid as a DataArray, and back.
 
 Every image that leaves the library is a DataArray with dims (y, x), pixel centres in nm as
-coordinates, and the attributes ``pixel_size`` (nm) and ``units``.
+coordinates, and the attributes ``pixel_size`` (nm) and ``units``. A stack has the dims channel, z
+or both before these: the channel's number, the centre of the slice in nm.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,18 +17,30 @@ from smlmkit.grid import PixelGrid
 
 DENSITY_UNITS = "localizations per pixel"
 
+STACK_DIMS = ("channel", "z")
+
 
 def to_image(
-    values: NDArray[Any], grid: PixelGrid, *, units: str = DENSITY_UNITS, name: str = "density"
+    values: NDArray[Any],
+    grid: PixelGrid,
+    *,
+    channel: Sequence[int] | NDArray[np.int64] | None = None,
+    z: Sequence[float] | NDArray[np.float64] | None = None,
+    units: str = DENSITY_UNITS,
+    name: str = "density",
 ) -> xr.DataArray:
     """Put an array on a grid.
 
     Parameters
     ----------
-    values : ndarray of shape (height_px, width_px)
+    values : ndarray of shape ([n_channels,] [n_slices,] height_px, width_px)
         The pixels.
     grid : PixelGrid
         Where they lie.
+    channel : sequence of n_channels int, optional
+        The channels' numbers, if the first axis are channels.
+    z : sequence of n_slices float, optional
+        The centres of the slices in nm, if the axis before y are slices.
     units : str, default="localizations per pixel"
         What a pixel's value means.
     name : str, default="density"
@@ -35,7 +49,7 @@ def to_image(
     Returns
     -------
     DataArray
-        The image, with the same memory as `values`.
+        The image or stack, with the same memory as `values`.
 
     Raises
     ------
@@ -48,26 +62,43 @@ def to_image(
     >>> image = to_image(np.zeros((2, 3), np.float32), grid)
     >>> image.x.values
     array([ 5., 15., 25.])
+    >>> to_image(np.zeros((4, 2, 3), np.float32), grid, z=[-150, -50, 50, 150]).dims
+    ('z', 'y', 'x')
     """
-    if values.shape != grid.shape:
-        raise InvalidInputError(f"the array has shape {values.shape}, the grid {grid.shape}")
+    leading = {
+        dim: np.asarray(labels, dtype)
+        for dim, labels, dtype in (("channel", channel, None), ("z", z, np.float64))
+        if labels is not None
+    }
+    expected = (*(len(labels) for labels in leading.values()), *grid.shape)
+    if values.shape != expected:
+        raise InvalidInputError(f"the array has shape {values.shape}, its coordinates {expected}")
     nanometres = {"units": "nm"}
     return xr.DataArray(
         values,
-        dims=("y", "x"),
-        coords={"y": ("y", grid.centers_y, nanometres), "x": ("x", grid.centers_x, nanometres)},
+        dims=(*leading, "y", "x"),
+        coords={
+            **{
+                dim: (dim, labels, nanometres if dim == "z" else {})
+                for dim, labels in leading.items()
+            },
+            "y": ("y", grid.centers_y, nanometres),
+            "x": ("x", grid.centers_x, nanometres),
+        },
         name=name,
         attrs={"units": units, "pixel_size": grid.pixel_size},
     )
 
 
-def grid_of(image: xr.DataArray) -> PixelGrid:
+def grid_of(image: xr.DataArray, *, stacks: bool = False) -> PixelGrid:
     """Read an image's grid from its coordinates.
 
     Parameters
     ----------
     image : DataArray of dims (y, x)
         An image with the attribute ``pixel_size`` (nm) and pixel centres as coordinates.
+    stacks : bool, default=False
+        Whether stacks with the dims ([channel,] [z,] y, x) are taken too.
 
     Returns
     -------
@@ -92,13 +123,17 @@ def grid_of(image: xr.DataArray) -> PixelGrid:
             f"expected an image as xarray.DataArray, got {type(image).__name__}; "
             "smlmkit.to_image puts an array on a grid"
         )
-    if image.dims != ("y", "x"):
-        raise InvalidInputError(f"an image has the dims ('y', 'x'), got {image.dims}")
-    if not {"y", "x"} <= set(image.coords) or "pixel_size" not in image.attrs or 0 in image.shape:
+    leading = tuple(dim for dim in STACK_DIMS if stacks and dim in image.dims)
+    dims = (*leading, "y", "x")
+    if image.dims != dims:
+        wanted = "([channel,] [z,] y, x)" if stacks else "(y, x)"
+        raise InvalidInputError(f"an image has the dims {wanted}, got {image.dims}")
+    if not {*dims} <= {*image.coords} or "pixel_size" not in image.attrs or 0 in image.shape:
         raise InvalidInputError(
-            "an image needs the coordinates y and x (pixel centres in nm), the attribute "
-            "pixel_size (nm) and at least one pixel"
+            f"an image needs the coordinates {', '.join(dims)} (y, x and z: centres in nm), the "
+            "attribute pixel_size (nm) and at least one pixel"
         )
+    _check_labels(image, leading)
     y, x = image["y"].to_numpy(), image["x"].to_numpy()
     size = float(image.attrs["pixel_size"])
     grid = PixelGrid((y[0] - size / 2, x[0] - size / 2), size, (len(y), len(x)))
@@ -108,3 +143,15 @@ def grid_of(image: xr.DataArray) -> PixelGrid:
                 f"the {axis} coordinates are not {size} nm apart, as the attribute pixel_size says"
             )
     return grid
+
+
+def _check_labels(image: xr.DataArray, leading: tuple[str, ...]) -> None:
+    """Refuse channels that are not numbered and slices that do not rise."""
+    if "channel" in leading and image["channel"].dtype.kind not in "iu":
+        raise InvalidInputError(
+            f"the channel coordinates must be whole numbers, got dtype {image['channel'].dtype}"
+        )
+    if "z" in leading:
+        z = image["z"].to_numpy()
+        if z.dtype.kind not in "iuf" or not np.isfinite(z).all() or not (z[1:] > z[:-1]).all():
+            raise InvalidInputError(f"the z coordinates must be finite and rise, got {z}")

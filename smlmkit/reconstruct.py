@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from smlmkit import __version__
 from smlmkit._checks import check_positive, check_whole, random_source
+from smlmkit.drawing import render_histogram
 from smlmkit.errors import (
     EmptyPredictionWarning,
     FitInterruptedWarning,
@@ -23,7 +24,6 @@ from smlmkit.errors import (
     SmlmkitError,
     TrainingDivergedError,
 )
-from smlmkit.histogram import render_histogram
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.nn.inference import predict_image
 from smlmkit.nn.model_file import read_model, write_model

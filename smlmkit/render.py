@@ -1,31 +1,98 @@
-"""Renderer: a table of localizations becomes an image."""
+"""Renderer: a table of localizations becomes an image or a stack of images."""
 
-from typing import Any
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal
 
-from sklearn.base import BaseEstimator, TransformerMixin
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
-from smlmkit.errors import InvalidTypeError
-from smlmkit.grid import PixelGrid, check_pixel_size
-from smlmkit.histogram import render_histogram
-from smlmkit.samples import as_fovs
+from smlmkit._checks import check_nonnegative, check_positive, check_whole
+from smlmkit._threads import check_threads
+from smlmkit._transformers import TableTransformer
+from smlmkit.drawing import (
+    SigmaRule,
+    canvas_for,
+    draw_counts,
+    draw_gaussians,
+    warn_of_outside,
+)
+from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarning
+from smlmkit.grid import FieldOfView, PixelGrid, check_pixel_size
+from smlmkit.images import DENSITY_UNITS, to_image
+from smlmkit.localizations import Localizations
+from smlmkit.smoothing import smooth_separably, triangular_profile
+
+Mode = Literal["histogram", "gaussian", "average_shifted"]
 
 
-class Renderer(TransformerMixin, BaseEstimator):
-    """Render tables of localizations as images: exact counts per pixel.
+class Renderer(TableTransformer):
+    """Render tables of localizations as images: counts, Gaussians or averages of shifted counts.
 
     Parameters
     ----------
     pixel_size : float, default=10.0
         Edge of a pixel in nm.
+    mode : {"histogram", "gaussian", "average_shifted"}, default="histogram"
+        ``"histogram"``: exact counts per pixel. ``"gaussian"``: each localization spread by a
+        Gaussian of its own width, integrated over the pixels. ``"average_shifted"``: the mean of
+        histograms of wider pixels, shifted by one pixel each.
+    sigma : "uncertainty" or float, default="uncertainty"
+        Of ``"gaussian"``, the standard deviation: each localization's ``uncertainty_y`` and
+        ``uncertainty_x``, or one number in nm.
+    sigma_scale : float, default=1.0
+        Factor of the standard deviations.
+    min_sigma, max_sigma : float, default=0.0 and None
+        Floor and cap of the scaled standard deviations in nm. None is no cap.
+    n_shifts : int, default=4
+        Of ``"average_shifted"``, the shifts along either axis, which is the width of the
+        histograms' pixels in pixels of the image.
+    z_bins : int or sequence of float, optional
+        Makes a stack: the edges of slices in nm, or a number of equal slices between a table's
+        smallest and largest z. The upper edge of the last slice belongs to it.
+    channels : "all" or sequence of int, optional
+        Makes a stack with one plane for each of these values of the column ``channel``;
+        localizations of other channels are not wanted. By default the channel plays no part.
+    weights : str, optional
+        A column, ``"photons"`` say, whose values are added up instead of ones.
+    dtype : {"float32", "uint32"}, default="float32"
+        Type of the pixels. uint32 is for histograms without weights, whose counts float32 holds
+        exactly up to 2^24.
     grid : PixelGrid, optional
         One grid for every table, for images that must match pixel by pixel. By default each table
         gets the grid of `pixel_size` that covers its field of view.
+    n_threads : int, optional
+        Threads to use, by default all (``OMP_NUM_THREADS``, if that is set). The image does not
+        depend on it.
 
     Notes
     -----
-    A localization at (y, x) counts in pixel (floor((y - y0) / p), floor((x - x0) / p)), computed in
-    float64, where (y0, x0) is the corner of the field of view and p the pixel size. The sum of an
-    image is the number of localizations inside.
+    A localization at (y, x) lies in pixel (floor((y - y0) / p), floor((x - x0) / p)), computed in
+    float64, where (y0, x0) is the corner of the field of view and p the pixel size.
+
+    A Gaussian's share of a pixel is the product of differences of error functions at the pixel's
+    edges, along y and along x, to 3e-6 of the largest. It is cut off at 4 standard deviations,
+    where 6e-5 of its mass along either axis are left, and normalised to the localization's weight;
+    the part that would lie beyond the image's border goes to the pixels inside. So whatever the
+    mode, the sum of an image is the number, or total weight, of the localizations inside. Standard
+    deviations below a thousandth of a pixel count as that.
+
+    A mean of histograms of n p wide pixels over all their shifts by whole p is the histogram
+    convolved with a triangle of 2 n - 1 pixels (Scott, Annals of Statistics 13, 1985); at the
+    border it is reflected.
+
+    An image can be made tile by tile: render ``table.crop(box)``, where the box is the tile and a
+    halo, both of whole pixels, and drop the halo. Histograms need none, Gaussians 8 times the
+    largest standard deviation, averages of shifted histograms n - 1 pixels.
+
+    All instances share one pool of threads. Called from several threads at once, by Dask's threaded
+    scheduler for example, they use no more cores together than one of them alone.
+
+    Localizations that cannot be drawn, because they lie outside of `grid` or `z_bins`, or the
+    uncertainty, z or weight is not a finite number, are counted in an `UnusedRowsWarning`.
 
     Examples
     --------
@@ -35,57 +102,227 @@ class Renderer(TransformerMixin, BaseEstimator):
     >>> Renderer(pixel_size=10).fit_transform(blinks).values
     array([[0., 0., 0.],
            [2., 0., 0.]], dtype=float32)
+
+    Gaussians, here of one width for all:
+
+    >>> Renderer(pixel_size=10, mode="gaussian", sigma=5).transform(blinks).values.round(2)
+    array([[0.22, 0.05, 0.  ],
+           [1.36, 0.37, 0.  ]], dtype=float32)
+
+    A stack of depths:
+
+    >>> points = {"x": [5.0, 6.0], "y": [15.0, 18.0], "z": [-120.0, 40.0]}
+    >>> stack = Renderer(pixel_size=10, z_bins=[-200, 0, 200]).transform(Localizations(points))
+    >>> stack.dims, stack.z.values
+    (('z', 'y', 'x'), array([-100.,  100.]))
     """
 
-    def __init__(self, pixel_size: float = 10.0, grid: PixelGrid | None = None) -> None:
+    def __init__(
+        self,
+        pixel_size: float = 10.0,
+        mode: Mode = "histogram",
+        *,
+        sigma: float | Literal["uncertainty"] = "uncertainty",
+        sigma_scale: float = 1.0,
+        min_sigma: float = 0.0,
+        max_sigma: float | None = None,
+        n_shifts: int = 4,
+        z_bins: int | Sequence[float] | NDArray[np.float64] | None = None,
+        channels: Sequence[int] | Literal["all"] | None = None,
+        weights: str | None = None,
+        dtype: Literal["float32", "uint32"] = "float32",
+        grid: PixelGrid | None = None,
+        n_threads: int | None = None,
+    ) -> None:
         self.pixel_size = pixel_size
+        self.mode = mode
+        self.sigma = sigma
+        self.sigma_scale = sigma_scale
+        self.min_sigma = min_sigma
+        self.max_sigma = max_sigma
+        self.n_shifts = n_shifts
+        self.z_bins = z_bins
+        self.channels = channels
+        self.weights = weights
+        self.dtype = dtype
         self.grid = grid
+        self.n_threads = n_threads
 
-    def fit(self, X: object, y: object = None) -> "Renderer":  # noqa: ARG002
-        """Check the parameters; nothing is learnt.
-
-        Parameters
-        ----------
-        X : Localizations or list of Localizations
-            The tables.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        Renderer
-            The renderer itself.
-        """
-        self._check_parameters()
-        as_fovs(X)
-        return self
-
-    def transform(self, X: Any) -> Any:
-        """Render one table or a list of tables.
-
-        Parameters
-        ----------
-        X : Localizations or list of Localizations
-            The tables.
-
-        Returns
-        -------
-        DataArray or list of DataArray
-            Localizations per pixel, float32; one image for one table, a list for a list.
-        """
-        self._check_parameters()
-        fovs, single = as_fovs(X)
-        images = [render_histogram(fov, self.pixel_size, self.grid) for fov in fovs]
-        return images[0] if single else images
-
-    def _check_parameters(self) -> None:
+    def _transformation(self) -> Callable[[Localizations], xr.DataArray]:
         check_pixel_size(self.pixel_size)
         if self.grid is not None and not isinstance(self.grid, PixelGrid):
             raise InvalidTypeError(f"grid must be a PixelGrid or None, got {self.grid!r}")
+        if self.mode not in ("histogram", "gaussian", "average_shifted"):
+            raise InvalidInputError(
+                f"mode must be 'histogram', 'gaussian' or 'average_shifted', got {self.mode!r}"
+            )
+        if self.sigma != "uncertainty":
+            check_positive(sigma=self.sigma)
+        check_positive(sigma_scale=self.sigma_scale)
+        check_nonnegative(min_sigma=self.min_sigma)
+        if self.max_sigma is not None:
+            check_positive(max_sigma=self.max_sigma)
+            if self.max_sigma < self.min_sigma:
+                raise InvalidInputError(
+                    f"max_sigma {self.max_sigma} is below min_sigma {self.min_sigma}"
+                )
+        check_whole("n_shifts", self.n_shifts, low=1)
+        _check_z_bins(self.z_bins)
+        _check_channels(self.channels)
+        counts_only = self.mode == "histogram" and self.weights is None
+        if self.dtype not in ("float32", "uint32") or (self.dtype == "uint32" and not counts_only):
+            raise InvalidInputError(
+                "dtype must be 'float32', or 'uint32' for a histogram without weights, "
+                f"got {self.dtype!r}"
+            )
+        return partial(self._render, n_threads=check_threads(self.n_threads))
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        tags.no_validation = True
-        tags.input_tags.two_d_array = False
-        return tags
+    def _render(self, table: Localizations, n_threads: int) -> xr.DataArray:
+        table = _drop_unusable(table, self._columns_needed(table))
+        channels = _channels(table, self.channels)
+        edges = None
+        if self.z_bins is not None:
+            edges = np.histogram_bin_edges(table["z"], self.z_bins)
+            table = _drop_beyond(table, edges)
+        z = None if edges is None else (edges[:-1] + edges[1:]) / 2
+        stack_shape = tuple(len(labels) for labels in (channels, z) if labels is not None)
+        n_planes = math.prod(stack_shape)
+        grid, box = canvas_for(table, self.pixel_size, self.grid, n_planes)
+        image = np.zeros((*stack_shape, *grid.shape), self.dtype)
+        planes = image.reshape(n_planes, *grid.shape)
+        n_points = n_outside = 0
+        for points, plane in zip(_points_of_planes(table, channels, edges), planes, strict=True):
+            n_points += len(points)
+            n_outside += self._draw(points, plane, grid, box, n_threads)
+        warn_of_outside(n_outside, n_points, box)
+        units = DENSITY_UNITS if self.weights is None else f"{self.weights} per pixel"
+        return to_image(image, grid, channel=channels, z=z, units=units)
+
+    def _columns_needed(self, table: Localizations) -> list[str]:
+        """List the columns besides x and y that this rendering reads, or say which are missing."""
+        needed = []
+        if self.mode == "gaussian" and self.sigma == "uncertainty":
+            needed += ["uncertainty_y", "uncertainty_x"]
+        if self.z_bins is not None:
+            needed.append("z")
+        if self.weights is not None:
+            needed.append(self.weights)
+        if self.channels is not None:
+            needed.append("channel")
+        if missing := [name for name in needed if name not in table]:
+            hint = "; give sigma in nm" if "uncertainty_x" in missing else ""
+            raise InvalidInputError(
+                f"no column {', '.join(missing)}; there are {', '.join(table.columns)}{hint}"
+            )
+        return needed
+
+    def _draw(
+        self,
+        points: Localizations,
+        plane: NDArray[Any],
+        grid: PixelGrid,
+        box: FieldOfView,
+        n_threads: int,
+    ) -> int:
+        """Draw a table on one plane; give the number of points outside of the box."""
+        weights = None if self.weights is None else np.asarray(points[self.weights], np.float64)
+        if self.mode == "gaussian":
+            if self.sigma == "uncertainty":
+                sigmas = points["uncertainty_y"], points["uncertainty_x"]
+            else:
+                sigmas = (np.array([float(self.sigma)]),) * 2
+            cap = np.inf if self.max_sigma is None else float(self.max_sigma)
+            rule = SigmaRule(float(self.sigma_scale), float(self.min_sigma), cap)
+            return draw_gaussians(
+                *(points.y, points.x, *sigmas, grid, box, plane),
+                rule=rule,
+                weights=weights,
+                n_threads=n_threads,
+            )
+        n_outside = draw_counts(
+            points.y, points.x, grid, box, plane, weights=weights, n_threads=n_threads
+        )
+        if self.mode == "average_shifted":
+            smooth_separably(plane, triangular_profile(self.n_shifts), n_threads)
+        return n_outside
+
+
+def _check_z_bins(z_bins: Any) -> None:
+    if z_bins is None:
+        return
+    if np.ndim(z_bins) == 0:
+        check_whole("z_bins", z_bins, low=1)
+        return
+    edges = np.asarray(z_bins, np.float64)
+    if (
+        edges.ndim != 1
+        or len(edges) < 2
+        or not np.all(np.isfinite(edges))
+        or np.any(np.diff(edges) <= 0)
+    ):
+        raise InvalidInputError(
+            f"z_bins must be a number of slices or at least two rising edges in nm, got {z_bins!r}"
+        )
+
+
+def _check_channels(channels: Any) -> None:
+    if channels is None or (isinstance(channels, str) and channels == "all"):
+        return
+    numbers = np.asarray(channels)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or len(numbers) == 0:
+        raise InvalidInputError(f"channels must be 'all', a list of int or None, got {channels!r}")
+
+
+def _drop_unusable(table: Localizations, columns: list[str]) -> Localizations:
+    """Leave out the rows without a finite value in one of the columns, and say how many."""
+    usable = np.True_
+    for name in columns:
+        finite = np.isfinite(table[name])
+        if name.startswith("uncertainty"):
+            finite &= table[name] >= 0
+        if not finite.all():
+            usable = usable & finite
+    return _keep(table, usable, f"have no usable value of {', '.join(columns)}")
+
+
+def _drop_beyond(table: Localizations, edges: NDArray[np.float64]) -> Localizations:
+    """Leave out the rows above and below all slices, and say how many."""
+    is_within = (table["z"] >= edges[0]) & (table["z"] <= edges[-1])
+    return _keep(
+        table, is_within, f"lie outside of the slices from {edges[0]:g} to {edges[-1]:g} nm"
+    )
+
+
+def _keep(table: Localizations, kept: Any, why_not: str) -> Localizations:
+    if np.all(kept):
+        return table
+    warnings.warn(
+        f"{np.count_nonzero(~kept):,} of {len(table):,} localizations {why_not} and are left out",
+        UnusedRowsWarning,
+        stacklevel=2,
+    )
+    return table.select(kept)
+
+
+def _channels(table: Localizations, channels: Any) -> NDArray[np.int64] | None:
+    if channels is None:
+        return None
+    if isinstance(channels, str):
+        return np.unique(table["channel"])
+    return np.asarray(channels)
+
+
+def _points_of_planes(
+    table: Localizations, channels: NDArray[np.int64] | None, edges: NDArray[np.float64] | None
+) -> Iterator[Localizations]:
+    """Give the rows of each channel and, within it, of each slice."""
+    for channel in [None] if channels is None else channels:
+        points = table if channel is None else table.select(table["channel"] == channel)
+        if edges is None:
+            yield points
+            continue
+        n_slices = len(edges) - 1
+        slice_of = np.searchsorted(edges, points["z"], side="right") - 1
+        slice_of = np.minimum(slice_of, n_slices - 1)  # the upper edge belongs to the last slice
+        for number in range(n_slices):
+            yield points.select(slice_of == number)

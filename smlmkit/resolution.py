@@ -8,9 +8,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smlmkit._checks import random_source
+from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.grid import check_pixel_size
-from smlmkit.histogram import render_histogram
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.metrics.frc import FRCCurve, Threshold, curve_from_rings

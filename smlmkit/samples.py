@@ -1,12 +1,14 @@
-"""What a user hands in as X: one table, or a list with one table a field of view."""
+"""What a user hands in as X: one table or image, or a list with one a field of view."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from smlmkit.errors import InvalidInputError, InvalidTypeError
+from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations
 
 
@@ -52,3 +54,39 @@ def as_fovs(X: object) -> tuple[list[Localizations], bool]:
     if not fovs:
         raise InvalidInputError("X is an empty list: it needs at least one field of view")
     return fovs, False
+
+
+def as_images(X: object) -> tuple[list[xr.DataArray], bool]:
+    """Check what a user hands in as X: one image, or a list of images.
+
+    Parameters
+    ----------
+    X : DataArray of dims ([channel,] [z,] y, x), or sequence of these
+        The samples.
+
+    Returns
+    -------
+    images : list of DataArray
+        The images.
+    single : bool
+        Whether X was one image rather than a list.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidInputError
+        If X is no image on a grid, or some of its samples are none; the message names each of them.
+    """
+    if isinstance(X, str | bytes) or not isinstance(X, Sequence):
+        grid_of(X, stacks=True)  # type: ignore[arg-type]
+        return [X], True  # type: ignore[list-item]
+    problems = []
+    for position, sample in enumerate(X):
+        try:
+            grid_of(sample, stacks=True)
+        except (InvalidInputError, InvalidTypeError) as error:
+            problems.append(f"X[{position}]: {error}")
+    if problems:
+        raise InvalidInputError("\n".join(problems))
+    if not X:
+        raise InvalidInputError("X is an empty list: it needs at least one image")
+    return list(X), False

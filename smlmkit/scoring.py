@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError
 from smlmkit.grid import check_pixel_size
-from smlmkit.histogram import render_histogram
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.metrics.frc import frc_area

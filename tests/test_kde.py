@@ -5,6 +5,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from smlmkit import GaussianKDE, Localizations, PixelGrid, Renderer, SmlmkitError, to_image
+from smlmkit.tiling import TilePlan
 
 
 def image_of(values, pixel_size=10.0):
@@ -58,5 +59,30 @@ def test_an_array_without_a_grid_is_refused():
         GaussianKDE().fit_transform(np.eye(3))
 
 
+def test_the_number_of_threads_changes_nothing():
+    counts = np.random.default_rng(0).poisson(0.2, (150, 90))
+    one, two = (GaussianKDE(35, n_threads=n).fit_transform(image_of(counts)) for n in (1, 2))
+    assert one.identical(two)
+
+
+def test_planes_of_a_stack_are_images_of_their_own():
+    planes = np.random.default_rng(0).poisson(0.2, (3, 20, 30)).astype(np.uint32)
+    grid = PixelGrid((0, 0), 10.0, (20, 30))
+    stack = GaussianKDE(15).fit_transform(to_image(planes, grid, z=[-100, 0, 100]))
+    assert stack.dims == ("z", "y", "x")
+    assert stack.dtype == np.float32
+    alone = GaussianKDE(15).fit_transform(image_of(planes[2]))
+    np.testing.assert_array_equal(stack.sel(z=100), alone)
+
+
+def test_tiles_with_their_halo_are_the_whole():
+    image = image_of(np.random.default_rng(0).poisson(0.2, (70, 90)))
+    kde = GaussianKDE(sigma=20)
+    whole, tiled = kde.transform(image), np.full(image.shape, np.nan)
+    for tile in TilePlan(image.shape, tile=32, halo=8):
+        tiled[tile.write] = kde.transform(image[tile.read]).to_numpy()[tile.crop]
+    np.testing.assert_allclose(tiled, whole, rtol=1e-6)
+
+
 def test_clone():
-    assert clone(GaussianKDE(sigma=7)).get_params() == {"sigma": 7}
+    assert clone(GaussianKDE(sigma=7)).get_params() == {"sigma": 7, "n_threads": None}

@@ -10,9 +10,9 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import Pipeline
 
 from smlmkit import FRCScorer, GaussianKDE, Localizations, PoissonScorer, Renderer
+from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarning
 from smlmkit.grid import FieldOfView, PixelGrid
-from smlmkit.histogram import render_histogram
 from smlmkit.images import to_image
 from smlmkit.metrics.frc import frc_area
 from smlmkit.metrics.likelihood import poisson_log_likelihood

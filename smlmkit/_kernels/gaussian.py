@@ -1,0 +1,189 @@
+"""Pixel-integrated Gaussians with their own widths.
+
+The share of a Gaussian in a pixel is a difference of its distribution function at the pixel's
+edges, along y times along x. The Gaussian ends at `REACH` standard deviations.
+"""
+
+import numba
+import numpy as np
+from numpy.polynomial import chebyshev
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+REACH = 4.0
+"""Standard deviations from its centre at which a Gaussian is cut off."""
+
+# What is narrower is drawn like this: the formula needs some width.
+_POINT_PX = 1e-3
+_LANES = 8
+TILE_PX = 64
+"""Side of the tiles in which points are drawn: 16 KiB of image, which a core's cache holds."""
+
+
+def _odd_coefficients(degree: int) -> tuple[float, ...]:
+    """Fit t * polynomial(t²) to the distribution function of the cut Gaussian less a half.
+
+    t runs from -1 to 1, which is minus to plus `REACH` standard deviations.
+    """
+    inside = ndtr(REACH) - ndtr(-REACH)
+    fit = chebyshev.chebinterpolate(lambda t: (ndtr(REACH * t) - 0.5) / inside, degree)
+    fit[::2] = 0
+    return tuple(float(c) for c in chebyshev.cheb2poly(fit)[1::2])
+
+
+# Degree 25 is within 4e-9 of the distribution function and rises everywhere; 13 multiplications
+# on vectors are faster than a table.
+_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12 = _odd_coefficients(25)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"}, inline="always")
+def cut_normal_distribution(t: float) -> float:
+    """Distribution function less a half, t in units of the reach; beyond it, that at the end."""
+    t = min(max(t, -1.0), 1.0)
+    z = t * t
+    p = _C8 + z * (_C9 + z * (_C10 + z * (_C11 + z * _C12)))
+    p = _C4 + z * (_C5 + z * (_C6 + z * (_C7 + z * p)))
+    return t * (_C0 + z * (_C1 + z * (_C2 + z * (_C3 + z * p))))
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"}, inline="always")
+def _shares(
+    center: float,
+    sigma: float,
+    n_pixels: int,
+    edges: NDArray[np.float64],
+    shares: NDArray[np.float32],
+) -> tuple[int, int]:
+    """Fill `shares` with those of the pixels along one axis, which sum to 1; lengths in pixels.
+
+    Returns the first pixel and how many there are; up to a multiple of eight, zeros follow.
+    """
+    reach = REACH * sigma
+    first = int(max(center - reach, 0.0))
+    n_shares = min(int(center + reach), n_pixels - 1) - first + 1
+    n_filled = (n_shares // _LANES + 1) * _LANES
+    per_pixel = 1.0 / reach
+    start = (first - center) * per_pixel
+    for j in range(n_filled):
+        edges[j] = cut_normal_distribution(start + j * per_pixel)
+    edges[n_filled] = edges[n_shares]
+    norm = 1.0 / (edges[n_shares] - edges[0])
+    for j in range(n_filled):
+        shares[j] = np.float32((edges[j + 1] - edges[j]) * norm)
+    for j in range(n_shares, n_filled):
+        shares[j] = 0
+    return first, n_shares
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def sort_into_tiles(
+    y: NDArray[np.float64],
+    x: NDArray[np.float64],
+    sigma_y: NDArray[np.float64],
+    sigma_x: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    rule: tuple[float, float, float],
+    box: tuple[float, float, float, float],
+    pixel_size: float,
+    start: int,
+    stop: int,
+    tile_of: NDArray[np.int32],
+    tile_starts: NDArray[np.int32],
+    points: NDArray[np.float32],
+) -> int:
+    """Write the points start..stop of a table to `points`, tile by tile, for `draw_tiles`.
+
+    `sigma_y`, `sigma_x` (nm) and `weights` hold one number for all points or one for each; `rule`
+    is (scale, floor, cap) of the sigmas. A row of `points` is (row, column, sigma_y, sigma_x,
+    weight) in pixels, the position relative to the tile's corner. `tile_starts` of shape
+    (tiles down, tiles across + 1) gets where each tile's points start; `tile_of` is scratch memory.
+    Returns how many points lie outside of the half-open box; they are left out.
+    """
+    y_min, x_min, y_max, x_max = box
+    scale, low, high = rule
+    next_of = tile_starts.reshape(-1)
+    across = tile_starts.shape[1]
+    next_of[:] = 0
+    n_outside = 0
+    for i in range(stop - start):
+        point_y, point_x = y[start + i], x[start + i]
+        if y_min <= point_y < y_max and x_min <= point_x < x_max:
+            tile_row = int((point_y - y_min) / pixel_size) // TILE_PX
+            tile_column = int((point_x - x_min) / pixel_size) // TILE_PX
+            tile = tile_row * across + tile_column
+            tile_of[i] = tile
+            next_of[tile] += 1
+        else:
+            tile_of[i] = -1
+            n_outside += 1
+    n_before = 0
+    for tile in range(len(next_of)):
+        n_here = next_of[tile]
+        next_of[tile] = n_before
+        n_before += n_here
+    for i in range(stop - start):
+        tile = tile_of[i]
+        if tile < 0:
+            continue
+        k = start + i
+        place = next_of[tile]
+        next_of[tile] += 1
+        point = points[place]
+        tile_row, tile_column = divmod(tile, across)
+        point[0] = (y[k] - y_min) / pixel_size - tile_row * TILE_PX
+        point[1] = (x[k] - x_min) / pixel_size - tile_column * TILE_PX
+        sigma = sigma_y[k if len(sigma_y) > 1 else 0]
+        point[2] = max(min(max(sigma * scale, low), high) / pixel_size, _POINT_PX)
+        sigma = sigma_x[k if len(sigma_x) > 1 else 0]
+        point[3] = max(min(max(sigma * scale, low), high) / pixel_size, _POINT_PX)
+        point[4] = weights[k if len(weights) > 1 else 0]
+    # Each tile's points now end where the next one's start.
+    for tile in range(len(next_of) - 1, 0, -1):
+        next_of[tile] = next_of[tile - 1]
+    next_of[0] = 0
+    return n_outside
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def draw_tiles(
+    points: NDArray[np.float32],
+    tile_starts: NDArray[np.int32],
+    image: NDArray[np.float32],
+    first_row: int,
+    stop_row: int,
+) -> None:
+    """Add the Gaussians of sorted points to some rows of `image`.
+
+    What a Gaussian would leave beyond the image's border goes to its pixels inside. The order in
+    which points reach a pixel does not depend on the rows asked for.
+    """
+    height, width = image.shape
+    n_points = tile_starts[-1, -1]
+    reach = 0.0
+    for i in range(n_points):
+        reach = max(reach, REACH * points[i, 2])
+    first_tile_row = max(int((first_row - reach) // TILE_PX), 0)
+    last_tile_row = min(int((stop_row + reach) // TILE_PX), len(tile_starts) - 1)
+    shares_y = np.empty(height + 2 * _LANES, np.float32)
+    shares_x = np.empty(width + 2 * _LANES, np.float32)
+    edges = np.empty(max(height, width) + 2 * _LANES + 1)
+    for tile_row in range(first_tile_row, last_tile_row + 1):
+        for tile_column in range(tile_starts.shape[1] - 1):
+            for i in range(
+                tile_starts[tile_row, tile_column], tile_starts[tile_row, tile_column + 1]
+            ):
+                center_y = min(points[i, 0] + tile_row * TILE_PX, height - _POINT_PX)
+                center_x = min(points[i, 1] + tile_column * TILE_PX, width - _POINT_PX)
+                reach = REACH * points[i, 2]
+                if center_y + reach < first_row or center_y - reach >= stop_row:
+                    continue
+                top, n_rows = _shares(center_y, points[i, 2], height, edges, shares_y)
+                left, n_columns = _shares(center_x, points[i, 3], width, edges, shares_x)
+                # Whole vectors, unless they would leave the image; beyond n_columns they add 0.
+                n_filled = (n_columns + _LANES - 1) // _LANES * _LANES
+                n_added = np.uint64(n_filled if left + n_filled <= width else n_columns)
+                for row in range(max(top, first_row), min(top + n_rows, stop_row)):
+                    share = shares_y[row - top] * points[i, 4]
+                    pixels = image[row, left:]
+                    for j in range(n_added):
+                        pixels[j] += share * shares_x[j]

@@ -1,0 +1,76 @@
+"""One pool of threads for the whole process, for kernels that release the GIL.
+
+All callers share the pool. So when a scheduler such as Dask's calls from several threads at once,
+those wait while the pool works, and no more threads compute than the machine has cores.
+"""
+
+import functools
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from joblib import cpu_count
+
+from smlmkit._checks import check_whole
+
+
+def default_threads() -> int:
+    """Give OMP_NUM_THREADS, which Dask and joblib set in their worker processes, or the cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    n_cores = int(cpu_count())
+    return min(int(asked), n_cores) if asked.isdigit() and int(asked) > 0 else n_cores
+
+
+def check_threads(n_threads: int | None) -> int:
+    """Turn the parameter `n_threads` into a number of threads: None means all."""
+    if n_threads is None:
+        return default_threads()
+    check_whole("n_threads", n_threads, low=1)
+    return min(int(n_threads), default_threads())
+
+
+def run_bands(
+    work: Callable[[int, int], None],
+    n_rows: int,
+    n_threads: int,
+    *,
+    min_rows: int = 1,
+    bands_per_thread: int = 4,
+) -> None:
+    """Call ``work(start, stop)`` for bands of rows that together are all rows, each once.
+
+    Several bands a thread even out work that is not spread evenly; they have at least `min_rows`
+    rows. `work` must not call this function itself.
+    """
+    n_bands = 1
+    if n_threads > 1:
+        n_bands = max(1, min(bands_per_thread * n_threads, n_rows // min_rows))
+    edges = [n_rows * band // n_bands for band in range(n_bands + 1)]
+    if n_bands == 1:
+        work(0, n_rows)
+        return
+    waiting = deque(itertools.pairwise(edges))
+
+    def work_through() -> None:
+        while True:
+            try:
+                start, stop = waiting.popleft()
+            except IndexError:
+                return
+            work(start, stop)
+
+    pool = _pool()
+    for done in [pool.submit(work_through) for _ in range(min(n_threads, n_bands))]:
+        done.result()
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(default_threads(), thread_name_prefix="smlmkit")
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    # A forked child has no threads: it makes its own pool.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
