@@ -1,5 +1,7 @@
 """Arrays on grids become images and come back."""
 
+import re
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -94,9 +96,74 @@ def test_image_shares_memory_and_says_what_it_means():
     assert blank(GRID).attrs["units"] == DENSITY_UNITS
 
 
-def test_array_of_another_shape_is_refused():
-    with pytest.raises(InvalidInputError, match=r"\(5, 4\).*\(4, 5\)"):
-        to_image(np.zeros((5, 4)), GRID)
+@pytest.mark.parametrize(
+    ("shape", "labels", "expected"),
+    [
+        ((5, 4), {}, (4, 5)),
+        ((1, 4, 5), {}, (4, 5)),
+        ((4, 5), {"z": [0]}, (1, 4, 5)),
+        ((3, 4, 5), {"z": [0, 1]}, (2, 4, 5)),
+        ((3, 4, 5), {"channel": [7]}, (1, 4, 5)),
+        ((3, 2, 4, 5), {"channel": [0, 1], "z": [0, 1, 2]}, (2, 3, 4, 5)),
+    ],
+)
+def test_array_of_another_shape_is_refused(shape, labels, expected):
+    message = re.escape(f"shape {shape}, its coordinates {expected}")
+    with pytest.raises(InvalidInputError, match=message):
+        to_image(np.zeros(shape), GRID, **labels)
+
+
+LABELS = {"channel": [0, 3], "z": [-100, 0, 50]}
+
+
+@pytest.mark.parametrize("dims", [("channel",), ("z",), ("channel", "z")])
+def test_a_stack_has_channels_and_slices_before_the_pixels(dims):
+    labels = {dim: LABELS[dim] for dim in dims}
+    values = np.zeros((*map(len, labels.values()), *GRID.shape), np.uint32)
+    stack = to_image(values, GRID, **labels)
+    assert np.shares_memory(stack.to_numpy(), values)
+    assert stack.dims == (*dims, "y", "x")
+    for dim, expected in labels.items():
+        assert stack[dim].to_numpy().tolist() == expected
+        assert stack[dim].dtype == (np.float64 if dim == "z" else np.int64)
+        assert stack[dim].attrs == ({"units": "nm"} if dim == "z" else {})
+    xr.testing.assert_identical(stack[(0,) * len(dims)].drop_vars(dims), blank(GRID).astype(int))
+
+
+@in_its_own_time
+@given(grids(), st.sampled_from([("channel",), ("z",), ("channel", "z")]))
+def test_grid_of_a_stack_is_that_of_its_images(grid, dims):
+    labels = {dim: LABELS[dim] for dim in dims}
+    stack = to_image(np.zeros((*map(len, labels.values()), *grid.shape)), grid, **labels)
+    assert grid_of(stack, stacks=True) == grid_of(blank(grid))
+    assert grid_of(stack[(-1,) * len(dims)], stacks=True) == grid_of(blank(grid))
+    with pytest.raises(InvalidInputError, match=re.escape(f"dims (y, x), got {stack.dims}")):
+        grid_of(stack)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda stack: stack.transpose("z", "channel", "y", "x"), "dims"),
+        (lambda stack: stack.transpose("channel", "y", "x", "z"), "dims"),
+        (lambda stack: stack.rename(z="depth"), "dims"),
+        (lambda stack: stack.expand_dims("time"), "dims"),
+        (lambda stack: stack.drop_vars("z"), "coordinates channel, z, y, x"),
+        (lambda stack: stack.drop_vars("channel"), "coordinates channel, z, y, x"),
+        (lambda stack: stack[:, :0], "at least one pixel"),
+        (lambda stack: stack[:, ::-1], "z coordinates .* rise"),
+        (lambda stack: stack.assign_coords(z=[0, 1, 1]), "z coordinates .* rise"),
+        (lambda stack: stack.assign_coords(z=[0, 1, np.inf]), "z coordinates .* finite"),
+        (lambda stack: stack.assign_coords(z=[np.nan, 1, 2]), "z coordinates .* finite"),
+        (lambda stack: stack.assign_coords(z=["a", "b", "c"]), "z coordinates"),
+        (lambda stack: stack.assign_coords(channel=["a", "b"]), "channel .* whole numbers"),
+        (lambda stack: stack.assign_coords(x=np.arange(5)), "the x coordinates"),
+    ],
+)
+def test_stacks_without_sense_are_refused(spoil, message):
+    stack = to_image(np.zeros((2, 3, *GRID.shape)), GRID, **LABELS)
+    with pytest.raises(InvalidInputError, match=message):
+        grid_of(spoil(stack), stacks=True)
 
 
 @pytest.mark.parametrize("thing", [np.zeros((4, 5)), None, xr.Dataset()])

@@ -20,8 +20,8 @@ BLACK, WHITE = (mpl.colormaps["inferno"](level, bytes=True) for level in (0.0, 1
 MARGIN = 16
 
 
-def make_image(values, pixel_size=10.0, origin=(0, 0)):
-    return to_image(values, PixelGrid(origin, pixel_size, values.shape))
+def make_image(values, pixel_size=10.0, origin=(0, 0), **labels):
+    return to_image(values, PixelGrid(origin, pixel_size, values.shape[-2:]), **labels)
 
 
 def noise(height, width):
@@ -188,6 +188,235 @@ def test_pyplot_is_not_involved(tmp_path):
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "picture.png"], check=True)
+
+
+def luminance(picture):
+    """Give the relative luminance of sRGB colours."""
+    level = picture[..., :3] / 255
+    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def without_bars(picture):
+    """Cut what lies above the scale bar and the depth bar."""
+    return picture[: len(picture) * 3 // 4]
+
+
+ONLY_WHITE = mpl.colors.ListedColormap(["white"])
+
+
+def test_what_lies_in_one_slice_has_its_colour(tmp_path):
+    # A slice 2 of 5 is empty; unequal distances are drawn as they are.
+    values = np.zeros((5, 300, 400), np.uint32)
+    for index, column in ((0, 0), (1, 100), (3, 200), (4, 300)):
+        values[index, :, column : column + 100] = 3
+    stack = make_image(values, z=[-100, 0, 100, 200, 400])
+    picture = without_bars(picture_of(stack, tmp_path, cmap="turbo"))
+    expected = mpl.colormaps["turbo"]([0.0, 0.2, 0.6, 1.0], bytes=True)
+    assert (abs(picture[:, ::100].astype(int) - expected) <= 1).all()
+    by_default = without_bars(picture_of(stack, tmp_path))[0, ::100].astype(int)
+    assert len(np.unique(by_default, axis=0)) == 4
+    # From violet to red.
+    assert by_default[0, 2] > by_default[0, 0]
+    assert by_default[-1, 0] > by_default[-1, 2]
+
+
+def test_default_colours_of_depth_are_even_and_equally_bright(tmp_path):
+    values = np.eye(100)[:, np.newaxis, :].repeat(40, axis=1)
+    picture = picture_of(make_image(values, z=np.arange(100.0)), tmp_path)
+    colours = picture[0, ::3]
+    assert len(colours) == 100
+    light = luminance(colours)
+    assert light.max() / light.min() < 1.03
+    steps = np.linalg.norm(np.diff(oklab(colours), axis=0), axis=1)
+    # The colours are whole numbers, so single steps vary; runs of ten do not.
+    runs = steps[:90].reshape(9, 10).sum(axis=1)
+    assert runs.max() / runs.min() < 1.3
+
+
+def oklab(picture):
+    """Give sRGB colours in Ottosson's perceptually even space."""
+    level = picture[..., :3] / 255
+    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    cones = linear @ np.array(
+        [
+            [0.4122214708, 0.2119034982, 0.0883024619],
+            [0.5363325363, 0.6806995451, 0.2817188376],
+            [0.0514459929, 0.1073969566, 0.6299787005],
+        ]
+    )
+    return np.cbrt(cones) @ np.array(
+        [
+            [0.2104542553, 1.9779984951, 0.0259040371],
+            [0.7936177850, -2.4285922050, 0.7827717662],
+            [-0.0040720468, 0.4505937099, -0.8086757660],
+        ]
+    )
+
+
+def test_slices_mix_like_light(tmp_path):
+    values = np.zeros((2, 300, 300))
+    values[:, :, :100] = [[[2.0]], [[2.0]]]
+    values[:, :, 100:200] = [[[3.0]], [[1.0]]]
+    cmap = mpl.colors.ListedColormap(["red", "blue"])
+    picture = picture_of(make_image(values, z=[0.0, 1.0]), tmp_path, cmap=cmap)
+    # 188 and 225 are halves and three quarters of the light of 255, 137 a quarter.
+    assert picture[0, ::100].tolist() == [[188, 0, 188, 255], [225, 0, 137, 255], [0, 0, 0, 255]]
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_slices=st.integers(1, 6),
+    gamma=st.sampled_from([0.5, 1.0, 2.0]),
+    percentile=st.sampled_from([60, 99.9, 100]),
+)
+def test_brightness_is_that_of_the_sum_however_slices_share_it(
+    tmp_path_factory, seed, n_slices, gamma, percentile
+):
+    rng = np.random.default_rng(seed)
+    flat = make_image(rng.poisson(3, (300, 300)).astype(np.float64))
+    shares = rng.dirichlet(np.full(n_slices, 0.3), (300, 300)).transpose(2, 0, 1)
+    stack = make_image(shares * flat.to_numpy(), z=np.arange(n_slices) * 50.0)
+    folder = tmp_path_factory.getbasetemp()
+    options = {"gamma": gamma, "percentile": percentile}
+    expected = without_bars(picture_of(flat, folder, cmap="gray", **options))
+    white = without_bars(picture_of(stack, folder, cmap=ONLY_WHITE, **options))
+    assert abs(white.astype(int) - expected).max() <= 2  # of matplotlib's 256 levels of grey
+    coloured = without_bars(picture_of(stack, folder, **options))
+    full = luminance(np.array([0x42, 0xB7, 0x30]))
+    np.testing.assert_allclose(luminance(coloured), full * luminance(expected), atol=0.012)
+
+
+def test_slices_that_are_negative_or_not_finite(tmp_path):
+    values = np.zeros((2, 300, 6))
+    values[:] = [[[4, 4, -5, -1, np.nan, 0]], [[0, -2, 1, 5, 3, np.inf]]]
+    cmap = mpl.colors.ListedColormap(["red", "blue"])
+    stack = make_image(values, z=[0.0, 1.0])
+    picture = picture_of(stack, tmp_path, cmap=cmap, percentile=100)
+    red, half_red, black, blue = (
+        [255, 0, 0, 255],
+        [128, 0, 0, 255],
+        [0, 0, 0, 255],
+        [0, 0, 255, 255],
+    )
+    assert picture[0, :4].tolist() == [red, half_red, black, blue]
+    assert (picture[0, 4:, 3] == 0).all()
+
+
+def test_stacks_without_a_finite_or_positive_pixel(tmp_path):
+    for value, alpha in ((np.nan, 0), (0, 255), (-1, 255)):
+        stack = make_image(np.full((3, 300, 300), value, np.float32), z=[0, 1, 2])
+        picture = without_bars(picture_of(stack, tmp_path))
+        assert (picture[..., 3] == alpha).all()
+        assert (picture[..., :3] == 255 - alpha).all()
+
+
+def test_depth_bar_shows_the_colours_at_the_lower_left(tmp_path):
+    stack = make_image(np.zeros((3, 300, 400), np.float32), z=[-250.0, 0.0, 250.0])
+    picture = picture_of(stack, tmp_path, cmap="turbo").astype(int)
+    flat = picture_of(stack[0], tmp_path, cmap="gray").astype(int)
+    rows, columns = np.nonzero((picture != flat).any(axis=2))
+    assert rows.min() > 0.75 * 300
+    assert columns.max() < 0.5 * 400
+    colourful = picture.max(axis=2, initial=0, where=[True] * 3 + [False]) - picture.min(axis=2)
+    bar = picture[np.argmax((colourful > 20).sum(axis=1))]
+    start = np.flatnonzero(colourful.max(axis=0) > 20)[0]
+    expected = mpl.colormaps["turbo"](np.linspace(0, 1, 100), bytes=True)
+    assert abs(bar[start : start + 100] - expected).max() <= 24  # at most a pixel beside
+
+
+def test_depth_bar_of_one_slice_has_its_colour(tmp_path):
+    stack = make_image(np.full((1, 300, 400), 2.0), z=[-30.0])
+    picture = picture_of(stack, tmp_path, cmap="turbo").astype(int)
+    colour = mpl.colormaps["turbo"](0.5, bytes=True)
+    assert (abs(without_bars(picture) - colour) <= 1).all()
+    assert ((abs(picture[-20:, :100] - colour) <= 1).all(axis=2).all(axis=1)).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (300, 1), (3, 400), (20, 7000)])
+def test_stacks_of_every_shape_can_be_drawn(tmp_path, shape):
+    expected = picture_of(make_image(np.ones(shape)), tmp_path).shape
+    slices = make_image(np.ones((2, *shape)), z=[0.0, 1.0])
+    assert picture_of(slices, tmp_path).shape == expected
+    channels = make_image(np.ones((2, *shape)), channel=[0, 1])
+    assert picture_of(channels, tmp_path).shape == expected
+
+
+def test_huge_stacks_are_reduced_to_means(tmp_path):
+    values = np.zeros((2, 600, 5000), np.float32)
+    values[0, ::2, ::2] = 4  # a mean of 1
+    values[1, :, :2500] = 3
+    stack = make_image(values, z=[0.0, 1.0]).assign_attrs(units="V")
+    picture = picture_of(stack, tmp_path, cmap=ONLY_WHITE, percentile=100)
+    assert picture.shape == (300, 2500, 4)
+    assert (picture[:100, :1250] == 255).all()
+    assert (picture[:100, 1250:, :3] == 64).all()
+    assert look_at(tmp_path / "picture.png")[1] == "brightest: 4 V, summed over z"
+
+
+MAGENTA, GREEN, CYAN, YELLOW = [255, 0, 255], [0, 255, 0], [0, 255, 255], [255, 255, 0]
+
+
+def test_channels_have_colours_and_brightness_of_their_own(tmp_path):
+    values = np.zeros((4, 300, 600))
+    for index, brightest in enumerate((1, 1000, 3, 0.2)):
+        values[index, :, index * 100 : index * 100 + 50] = brightest
+        values[index, :, index * 100 + 50 : index * 100 + 100] = brightest / 2
+    values[:2, :, 400:500] = [[[1]], [[1000]]]
+    stack = make_image(values, channel=[1, 2, 5, 9]).assign_attrs(units="V")
+    picture = picture_of(stack, tmp_path)[0, ::50, :3]
+    full = [MAGENTA, GREEN, CYAN, YELLOW]
+    assert picture[:8:2].tolist() == full
+    assert picture[1:8:2].tolist() == (np.array(full) // 255 * 128).tolist()
+    assert picture[8:].tolist() == [[255] * 3] * 2 + [[0] * 3] * 2
+    assert look_at(tmp_path / "picture.png")[1] == (
+        "brightest: channel 1 (magenta) 1, channel 2 (green) 1000, channel 5 (cyan) 3, "
+        "channel 9 (yellow) 0.2 V"
+    )
+
+
+def test_one_channel_is_a_grey_picture_in_colour(tmp_path):
+    values = noise(300, 400)
+    grey = picture_of(make_image(values), tmp_path, cmap="gray", gamma=0.5).astype(int)
+    coloured = picture_of(make_image(values[np.newaxis], channel=[3]), tmp_path, gamma=0.5)
+    difference = without_bars(coloured - grey)
+    # matplotlib knows 256 levels of grey and cuts off what is between.
+    assert abs(difference[..., [0, 2, 3]]).max() <= 2
+    assert (without_bars(coloured)[..., 1] == 0).all()
+
+
+def test_channels_that_are_not_finite_are_transparent(tmp_path):
+    values = np.ones((2, 300, 4))
+    values[:] = [[[1, np.nan, 1, -np.inf]], [[1, 1, np.inf, np.nan]]]
+    picture = picture_of(make_image(values, channel=[0, 1]), tmp_path)
+    assert picture[0, :, 3].tolist() == [255, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        ({"channel": range(5)}, {}, r"5 channels and 4 colours: .*sel\(channel="),
+        ({"channel": [0, 1]}, {"cmap": "gray"}, "cmap: channels have colours of their own"),
+        ({"channel": [0], "z": [0.0]}, {}, r"not both.*sum\('z'.*sel\(channel="),
+        ({"z": [0.0, 1.0]}, {"cmap": "deep"}, "cmap: 'deep'"),
+        ({"z": [0.0, 1.0]}, {"gamma": -1}, "gamma"),
+    ],
+)
+def test_stacks_that_cannot_be_drawn_are_refused(tmp_path, labels, options, message):
+    stack = make_image(np.ones((*map(len, labels.values()), 9, 9)), **labels)
+    with pytest.raises(InvalidInputError, match=message):
+        save_image(stack, tmp_path / "picture.png", **options)
+    with pytest.raises(InvalidInputError, match="image 'stack': an image has the dims"):
+        save_comparison({"stack": stack}, tmp_path / "picture.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("choose", [{"channel": 1}, {"z": 5.0}])
+def test_what_the_message_says_can_be_drawn(tmp_path, choose):
+    stack = make_image(np.ones((2, 2, 9, 9)), channel=[0, 1], z=[0.0, 5.0])
+    picture_of(stack.sel(choose), tmp_path)
+    picture_of(stack.sum("z", keep_attrs=True), tmp_path)
 
 
 def test_comparison_shows_the_same_box_of_every_image(tmp_path):

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from smlmkit import __version__
 from smlmkit._atomic import whole_or_nothing
 from smlmkit.errors import InvalidInputError, InvalidTypeError, OutputError
-from smlmkit.grid import PixelGrid
 from smlmkit.images import grid_of
 
 _FORMAT_OF_SUFFIX = {
@@ -26,6 +25,8 @@ _FORMAT_OF_SUFFIX = {
 _CHUNK_PX = 1024
 # Offsets in a TIFF have 32 bits; the rest is room for the tags.
 _MOST_TIFF_BYTES = 2**32 - 2**20
+# ImageJ adds up no more than these.
+_MOST_COMPOSITE_CHANNELS = 7
 
 
 def write_image(
@@ -35,12 +36,13 @@ def write_image(
     format: str | None = None,  # noqa: A002 (the word that users of imageio and Pillow know)
     overwrite: bool = False,
 ) -> None:
-    """Write an image to a file that other programs open with the right scale.
+    """Write an image or a stack to a file that other programs open with the right scale.
 
     Parameters
     ----------
-    image : DataArray of dims (y, x)
-        An image as smlmkit makes them: pixel centres in nm, the attribute ``pixel_size``.
+    image : DataArray of dims ([channel,] [z,] y, x)
+        An image or stack as smlmkit makes them: pixel centres in nm, the attribute ``pixel_size``.
+        A file states one distance between slices, so they have to be equally far apart.
     path : path-like
         Where to write. The suffix names the format: ``.ome.zarr`` or ``.zarr``, ``.tif`` or
         ``.tiff``, ``.png``.
@@ -64,26 +66,29 @@ def write_image(
     Notes
     -----
     **OME-Zarr** (NGFF 0.5, Zarr 3) keeps every value and data type and is what to use for further
-    analysis. It is one level in chunks of 1024 pixels; scale and translation give the centre of
-    every pixel in nm. The group is an xarray dataset too:
-    ``xarray.open_zarr(path, consolidated=False)["0"]`` is the image again, with its coordinates
-    and attributes (as text where JSON cannot hold them).
+    analysis. It is one level in chunks of 1024 pixels of one plane; scale and translation give the
+    centre of every pixel in nm; the axes bear the names of the dims. The group is an xarray dataset
+    too: ``xarray.open_zarr(path, consolidated=False)["0"]`` is the image again, with its
+    coordinates and attributes (as text where JSON cannot hold them).
 
     **TIFF** is written as ImageJ does it, up to 4 GiB, because that serves both common viewers:
     Fiji's own opener reads unit, pixel size and origin (for an OME-TIFF it needs Bio-Formats), and
     napari-tiff takes nm per pixel from the same tags (from an OME-TIFF it makes micrometres).
     ImageJ knows three types of pixels: uint8 and uint16 stay, booleans become uint8, all others
-    float32. float64 is rounded; integers beyond 2^24 are refused, since float32 skips some.
+    float32. float64 is rounded; integers beyond 2^24 are refused, since float32 skips some. A stack
+    becomes a hyperstack, with the distance of the slices and the z of the first one; two to seven
+    channels are shown as a composite.
 
     **PNG** is a picture with colours and a scale bar, see :func:`smlmkit.plotting.save_image` for
-    its options.
+    its options and for how it draws slices or channels.
 
-    Pixels that are not finite are kept in OME-Zarr and TIFF and transparent in PNG.
+    Nothing says how thick a single slice is: the files call it as thick as a pixel is wide. Pixels
+    that are not finite are kept in OME-Zarr and TIFF and transparent in PNG.
 
     Examples
     --------
     >>> import tempfile
-    >>> from smlmkit import to_image
+    >>> from smlmkit import PixelGrid, to_image
     >>> grid = PixelGrid(origin=(0, 0), pixel_size=10, shape=(64, 64))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_image(to_image(np.eye(64, dtype=np.float32), grid), Path(folder, "line.ome.zarr"))
@@ -92,7 +97,7 @@ def write_image(
     array([ 5., 15., 25.])
     """
     write = _WRITER_OF_FORMAT[_format_of(path, format)]
-    grid_of(image)
+    grid_of(image, stacks=True)
     if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
         raise InvalidTypeError(f"an image holds real numbers of at most 64 bits, not {image.dtype}")
     write(image, path, overwrite)
@@ -118,31 +123,32 @@ def _write_ome_zarr(image: xr.DataArray, path: str | os.PathLike[str], overwrite
 
     if Path(path).is_dir() and not _is_zarr(Path(path)):
         raise OutputError(f"{path} is a folder of other things; an image does not replace it")
-    grid = grid_of(image)
+    ome = _ome_metadata(image)
     about = {
         "version": __version__,
         "units": image.attrs.get("units"),
-        "pixel_size": grid.pixel_size,
+        "pixel_size": float(image.attrs["pixel_size"]),
     }
     with whole_or_nothing(path, overwrite=overwrite) as partial:
         group = zarr.create_group(
             partial,
             zarr_format=3,
-            attributes={"ome": _ome_metadata(image, grid), "smlmkit": _as_json(about)},
+            attributes={"ome": ome, "smlmkit": _as_json(about)},
         )
         group.create_array(
             "0",
             data=_native_pixels(image),
-            chunks=tuple(min(side, _CHUNK_PX) for side in image.shape),
-            dimension_names=["y", "x"],
+            chunks=(1,) * (image.ndim - 2)
+            + tuple(min(side, _CHUNK_PX) for side in image.shape[-2:]),
+            dimension_names=[str(dim) for dim in image.dims],
             attributes=_as_json(image.attrs),
         )
-        for axis in ("y", "x"):
+        for dim in map(str, image.dims):
             group.create_array(
-                axis,
-                data=image[axis].to_numpy(),
-                dimension_names=[axis],
-                attributes={"units": "nm"},
+                dim,
+                data=image[dim].to_numpy(),
+                dimension_names=[dim],
+                attributes={} if dim == "channel" else {"units": "nm"},
             )
 
 
@@ -150,30 +156,57 @@ def _is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def _ome_metadata(image: xr.DataArray, grid: PixelGrid) -> dict[str, Any]:
-    """Give the NGFF metadata of one level; its translation is the centre of pixel (0, 0)."""
+def _ome_metadata(image: xr.DataArray) -> dict[str, Any]:
+    """Give the NGFF metadata of one level; its translation is the centre of the first pixel."""
     from yaozarrs import v05
 
-    first_center = [float(grid.centers_y[0]), float(grid.centers_x[0])]
+    dims = [str(dim) for dim in image.dims]
     level = v05.Dataset(
         path="0",
         coordinateTransformations=[
-            v05.ScaleTransformation(scale=[grid.pixel_size, grid.pixel_size]),
-            v05.TranslationTransformation(translation=first_center),
+            v05.ScaleTransformation(scale=[_step(image, dim) for dim in dims]),
+            v05.TranslationTransformation(
+                translation=[0.0 if dim == "channel" else float(image[dim][0]) for dim in dims]
+            ),
         ],
     )
     multiscale = v05.Multiscale(
         name=None if image.name is None else str(image.name),
-        axes=[v05.SpaceAxis(name=axis, unit="nanometer") for axis in ("y", "x")],
+        axes=[
+            v05.ChannelAxis(name=dim)
+            if dim == "channel"
+            else v05.SpaceAxis(name=dim, unit="nanometer")
+            for dim in dims
+        ],
         datasets=[level],
     )
     return v05.Image(multiscales=[multiscale]).model_dump(mode="json", exclude_none=True)
 
 
+def _step(image: xr.DataArray, dim: str) -> float:
+    """Give how far apart channels (1), pixels or slices (nm) lie.
+
+    A single slice counts as thick as a pixel is wide.
+    """
+    if dim == "channel":
+        return 1.0
+    if dim != "z" or image.sizes["z"] == 1:
+        return float(image.attrs["pixel_size"])
+    z = image["z"].to_numpy()
+    step = float(z[-1] - z[0]) / (len(z) - 1)
+    if not np.allclose(z, z[0] + step * np.arange(len(z)), rtol=0, atol=step * 1e-3):
+        apart = np.diff(z)
+        raise InvalidInputError(
+            f"the slices lie from {apart.min():g} to {apart.max():g} nm apart, but a file states "
+            "one distance: render slices of equal thickness or write each to a file of its own"
+        )
+    return step
+
+
 def _write_tiff(image: xr.DataArray, path: str | os.PathLike[str], overwrite: bool) -> None:
     import tifffile
 
-    grid = grid_of(image)
+    grid = grid_of(image, stacks=True)
     kept = image.dtype.newbyteorder("=") in (np.uint8, np.uint16, np.bool_)
     n_bytes = image.size * (image.dtype.itemsize if kept else 4)
     if n_bytes > _MOST_TIFF_BYTES:
@@ -181,15 +214,22 @@ def _write_tiff(image: xr.DataArray, path: str | os.PathLike[str], overwrite: bo
             f"the image takes {n_bytes / 2**30:.2f} GiB, a TIFF for ImageJ holds less than 4: "
             "write OME-Zarr"
         )
-    pixels = _imagej_pixels(_native_pixels(image))
+    order = [dim for dim in ("z", "channel", "y", "x") if dim in image.dims]
+    pixels = _imagej_pixels(_native_pixels(image.transpose(*order)))
     metadata = {
-        "axes": "YX",
+        "axes": "".join("C" if dim == "channel" else dim.upper() for dim in order),
         "unit": "nm",
         # In pixels, where the coordinates in nm are zero.
         "xorigin": 0.0 - grid.origin[1] / grid.pixel_size,
         "yorigin": 0.0 - grid.origin[0] / grid.pixel_size,
         "Info": json.dumps(_as_json(image.attrs)),
     }
+    if "z" in order:
+        step = _step(image, "z")
+        # In slices: ImageJ gives slice n the position (n - zorigin) * spacing.
+        metadata |= {"spacing": step, "zorigin": 0.0 - float(image["z"][0]) / step}
+    if "channel" in order and 1 < image.sizes["channel"] <= _MOST_COMPOSITE_CHANNELS:
+        metadata["mode"] = "composite"
     with whole_or_nothing(path, overwrite=overwrite) as partial:
         tifffile.imwrite(
             partial,

@@ -26,14 +26,15 @@ from smlmkit.io.images import write_image
 NAMES = ["image.ome.zarr", "image.tif", "image.png"]
 
 
-def make_image(values=None, *, origin=(1000.5, -200.0), pixel_size=12.5):
+def make_image(values=None, *, origin=(1000.5, -200.0), pixel_size=12.5, **labels):
     if values is None:
-        values = np.random.default_rng(0).random((30, 40), dtype=np.float32)
-    return to_image(values, PixelGrid(origin, pixel_size, values.shape))
+        sides = (*map(len, labels.values()), 30, 40)
+        values = np.random.default_rng(0).random(sides, dtype=np.float32)
+    return to_image(values, PixelGrid(origin, pixel_size, values.shape[-2:]), **labels)
 
 
 def read_with_ome_zarr(path):
-    """Give (pixels, y, x) as the reference reader of OME-Zarr finds them."""
+    """Give the pixels and the coordinates as the reference reader of OME-Zarr finds them."""
     with warnings.catch_warnings():
         # What the reader and its dependencies deprecate at import is not ours to judge.
         warnings.simplefilter("ignore")
@@ -42,16 +43,18 @@ def read_with_ome_zarr(path):
 
         (node,) = Reader(parse_url(path))()
         pixels = node.data[0].compute()
-    assert [axis["name"] for axis in node.metadata["axes"]] == ["y", "x"]
-    assert {axis["unit"] for axis in node.metadata["axes"]} == {"nanometer"}
+    axes = node.metadata["axes"]
+    for axis in axes:
+        of_channels = axis["name"] == "channel"
+        assert axis["type"] == ("channel" if of_channels else "space")
+        assert axis.get("unit") == (None if of_channels else "nanometer")
     ((scale, translation),) = node.metadata["coordinateTransformations"]
-    y, x = (
-        first + np.arange(side) * step
-        for first, side, step in zip(
-            translation["translation"], pixels.shape, scale["scale"], strict=True
+    return pixels, {
+        axis["name"]: first + np.arange(side) * step
+        for axis, first, side, step in zip(
+            axes, translation["translation"], pixels.shape, scale["scale"], strict=True
         )
-    )
-    return pixels, y, x
+    }
 
 
 def read_with_xarray(path):
@@ -78,13 +81,73 @@ def test_ome_zarr_keeps_every_value_and_place(values, corner, pixel_size):
         path = Path(folder, "image.ome.zarr")
         write_image(image, path)
         validate_zarr_store(path)
-        pixels, y, x = read_with_ome_zarr(path)
+        pixels, places = read_with_ome_zarr(path)
         reread = read_with_xarray(path)
     np.testing.assert_array_equal(pixels, values)
-    np.testing.assert_allclose(y, image.y, rtol=1e-12, atol=1e-6 * pixel_size)
-    np.testing.assert_allclose(x, image.x, rtol=1e-12, atol=1e-6 * pixel_size)
+    assert list(places) == ["y", "x"]
+    for axis, centres in places.items():
+        np.testing.assert_allclose(centres, image[axis], rtol=1e-12, atol=1e-6 * pixel_size)
     xr.testing.assert_identical(reread.rename(image.name), image)
     assert grid_of(reread) == grid_of(image)
+
+
+SLICES = [-150.0, -50.0, 50.0]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"channel": [2, 5]},
+        {"z": SLICES},
+        {"channel": [2, 5], "z": SLICES},
+        {"channel": [0], "z": [20.0]},
+        {"z": [1e6 + step / 3 for step in range(4)]},
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "uint32", "uint8"])
+def test_ome_zarr_keeps_stacks(tmp_path, labels, dtype):
+    stack = make_image(**labels)
+    stack = (stack * np.iinfo(dtype).max if dtype != "float32" else stack).astype(dtype)
+    path = tmp_path / "stack.ome.zarr"
+    write_image(stack, path)
+    validate_zarr_store(path)
+    pixels, places = read_with_ome_zarr(path)
+    np.testing.assert_array_equal(pixels, stack)
+    assert list(places) == [*labels, "y", "x"]
+    for axis, centres in places.items():
+        expected = np.arange(len(stack[axis])) if axis == "channel" else stack[axis]
+        np.testing.assert_allclose(centres, expected, rtol=1e-12)
+    reread = read_with_xarray(path)
+    xr.testing.assert_identical(reread.rename(stack.name), stack)
+    assert reread.dtype == dtype
+    assert grid_of(reread, stacks=True) == grid_of(stack, stacks=True)
+
+
+def test_a_single_slice_counts_as_thick_as_a_pixel_is_wide(tmp_path):
+    stack = make_image(z=[20.0])
+    write_image(stack, tmp_path / "stack.zarr")
+    write_image(stack, tmp_path / "stack.tif")
+    ome = xr.open_zarr(tmp_path / "stack.zarr", consolidated=False).attrs["ome"]
+    scale, translation = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    assert (scale["scale"][0], translation["translation"][0]) == (12.5, 20.0)
+    with tifffile.TiffFile(tmp_path / "stack.tif") as file:
+        assert file.imagej_metadata["spacing"] == 12.5
+        assert -file.imagej_metadata["zorigin"] * 12.5 == 20.0
+
+
+@pytest.mark.parametrize("name", ["stack.zarr", "stack.tif"])
+def test_slices_of_unequal_distance_are_refused_by_files_and_drawn_by_pictures(tmp_path, name):
+    stack = make_image(z=[-100.0, 0.0, 50.0])
+    with pytest.raises(InvalidInputError, match=r"from 50 to 100 nm apart.*one distance"):
+        write_image(stack, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    write_image(stack, tmp_path / "stack.png")
+
+
+def test_chunks_hold_one_plane_each(tmp_path):
+    stack = make_image(np.zeros((2, 3, 1030, 5), np.float32), channel=[0, 1], z=SLICES)
+    write_image(stack, tmp_path / "stack.zarr")
+    assert read_with_xarray(tmp_path / "stack.zarr").encoding["chunks"] == (1, 1, 1024, 5)
 
 
 def test_ome_zarr_of_several_chunks(tmp_path):
@@ -146,6 +209,38 @@ def test_tiff_states_the_scale_to_imagej(decimals, pixel_size, corner):
 
 
 @pytest.mark.parametrize(
+    ("labels", "axes", "mode"),
+    [
+        ({"z": SLICES}, "ZYX", "grayscale"),
+        ({"channel": [0, 1]}, "CYX", "composite"),
+        ({"channel": range(3)}, "CYX", "composite"),
+        ({"channel": [0, 1], "z": SLICES}, "ZCYX", "composite"),
+        ({"channel": range(8), "z": SLICES}, "ZCYX", "grayscale"),
+        ({"channel": [4]}, "YX", "grayscale"),
+        ({"channel": [4], "z": SLICES}, "ZYX", "grayscale"),
+    ],
+)
+def test_tiff_of_a_stack_is_a_hyperstack(tmp_path, labels, axes, mode):
+    stack = make_image(**labels)
+    write_image(stack, tmp_path / "stack.tif")
+    with tifffile.TiffFile(tmp_path / "stack.tif") as file:
+        (series,) = file.series
+        pixels, about = file.asarray(), file.imagej_metadata
+    assert (series.axes, about["mode"], about["hyperstack"]) == (axes, mode, True)
+    order = [dim for dim in ("z", "channel", "y", "x") if dim in stack.dims]
+    np.testing.assert_array_equal(pixels, stack.transpose(*order).squeeze())
+    assert (about.get("slices", 1), about.get("channels", 1)) == (
+        stack.sizes.get("z", 1),
+        stack.sizes.get("channel", 1),
+    )
+    assert about["unit"] == "nm"
+    if "z" in labels:
+        assert (np.arange(3) - about["zorigin"]) * about["spacing"] == pytest.approx(SLICES)
+    else:
+        assert "spacing" not in about
+
+
+@pytest.mark.parametrize(
     ("dtype", "stored"),
     [
         ("uint8", "uint8"),
@@ -183,11 +278,14 @@ def test_tiff_keeps_what_is_not_finite(tmp_path):
         (np.array([[-(2**63)]]), "2.24"),
         (np.array([[1e39, np.inf]]), "float32"),
         (np.broadcast_to(np.float32(0), (40_000, 30_000)), "4.47 GiB"),
+        (np.broadcast_to(np.uint32(0), (2, 30_000, 20_000)), "4.47 GiB"),
+        (np.full((2, 1, 1), 2**24 + 1, np.uint32), "2.24"),
     ],
 )
 def test_tiff_refuses_what_it_cannot_hold(tmp_path, values, message):
+    labels = {"z": [0.0, 1.0]} if values.ndim == 3 else {}
     with pytest.raises(InvalidInputError, match=message):
-        write_image(make_image(values), tmp_path / "image.tif")
+        write_image(make_image(values, **labels), tmp_path / "image.tif")
     assert not list(tmp_path.iterdir())
 
 
