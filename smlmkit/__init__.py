@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 _HOME_OF_NAME = {
+    "AdaptiveKDE": "kde",
     "AnisotropicKDE": "kde",
     "FRCScorer": "scoring",
     "FieldOfView": "grid",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from smlmkit.io import read_localizations as read_localizations
     from smlmkit.io import write_image as write_image
     from smlmkit.io import write_localizations as write_localizations
+    from smlmkit.kde import AdaptiveKDE as AdaptiveKDE
     from smlmkit.kde import AnisotropicKDE as AnisotropicKDE
     from smlmkit.kde import GaussianKDE as GaussianKDE
     from smlmkit.localizations import Localizations as Localizations

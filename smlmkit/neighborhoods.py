@@ -1,0 +1,103 @@
+"""Localizations drawn as Gaussians that follow the localizations around them."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smlmkit._kernels.neighborhoods import draw_kernels, shape_kernels
+from smlmkit._threads import run_bands
+from smlmkit.drawing import draw_gaussians
+from smlmkit.grid import FieldOfView, PixelGrid
+
+Floats = NDArray[np.float64]
+
+# Results change little with these: docs/benchmarks.md has the figures.
+_PRIOR_NEIGHBORS = 8.0
+_SHARPENING_REACH = 1.75
+_ISOLATION = 0.3
+_MIN_SIGMA_PX = 0.5
+
+
+class Neighborhood(NamedTuple):
+    """How the Gaussian of a localization follows from its neighbours; see `AnisotropicKDE`.
+
+    Parameters
+    ----------
+    radius : float
+        Standard deviation of the neighbourhood in nm.
+    sigma : float
+        Standard deviation of the Gaussian across the structure in nm.
+    max_aspect : float
+        How many times longer along than across a Gaussian may be.
+    sharpening : float
+        Share of the way across to the neighbours' mean by which it is moved.
+    """
+
+    radius: float
+    sigma: float
+    max_aspect: float
+    sharpening: float
+
+
+def draw_by_neighbors(
+    y: Floats,
+    x: Floats,
+    mass: Floats,
+    neighborhood: Neighborhood,
+    grid: PixelGrid,
+    box: FieldOfView,
+    image: NDArray[np.float32],
+    n_threads: int,
+) -> None:
+    """Add a Gaussian for every point, shaped by its neighbours, to an image.
+
+    Parameters
+    ----------
+    y, x : ndarray of shape (n,)
+        The points in nm; all of them lie in the box.
+    mass : ndarray of shape (n,)
+        How many localizations each point stands for.
+    neighborhood : Neighborhood
+        How the shape follows from the neighbours.
+    grid : PixelGrid
+        The grid of the image.
+    box : FieldOfView
+        The box of the points, as `smlmkit.drawing.canvas_for` gives it.
+    image : ndarray of float32, shape (height_px, width_px)
+        Where to draw; C-contiguous.
+    n_threads : int
+        Threads to use. The result does not depend on it.
+    """
+    size = grid.pixel_size
+    radius, sigma = neighborhood.radius / size, max(neighborhood.sigma / size, _MIN_SIGMA_PX)
+    y_px, x_px = (y - grid.origin[0]) / size, (x - grid.origin[1]) / size
+    # Rows of this height hold few points beyond a neighbourhood's ends and are still not many.
+    row_height = radius / 4
+    row = (y_px / row_height).astype(np.int64)
+    order = np.lexsort((x_px, row))
+    row_starts = np.searchsorted(row[order], np.arange(row.max(initial=0) + 2))
+    y, x, mass = y[order], x[order], mass[order]
+    kernels = np.empty((len(y), 6))
+    shape = partial(
+        shape_kernels,
+        (y_px[order], x_px[order], mass, row_starts, row_height),
+        radius,
+        sigma,
+        float(neighborhood.max_aspect),
+        _PRIOR_NEIGHBORS,
+        float(neighborhood.sharpening),
+        _SHARPENING_REACH,
+        _ISOLATION,
+        kernels,
+    )
+    run_bands(shape, len(y), n_threads, min_rows=256)
+    draw = partial(draw_kernels, kernels, mass, image)
+    run_bands(draw, grid.shape[0], n_threads, min_rows=64)
+    round_sigma = np.array([neighborhood.max_aspect * sigma * size])
+    draw_gaussians(
+        *(y, x, round_sigma, round_sigma, grid, box, image),
+        weights=mass * (1 - kernels[:, 5]),
+        n_threads=n_threads,
+    )
