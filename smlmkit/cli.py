@@ -79,28 +79,74 @@ def info(inputs: tuple[Path, ...], camera_pixel_size: float | None, as_json: boo
 @click.argument("table", type=existing)
 @click.argument("image", type=output)
 @pixel_size
-@click.option("--sigma", type=float, metavar="NM", help="Smooth with a Gaussian of this width.")
+@click.option(
+    "--mode",
+    type=click.Choice(
+        [
+            *("histogram", "gaussian", "average-shifted"),
+            *("gaussian-kde", "adaptive-kde", "anisotropic-kde", "neighbors-kde"),
+        ]
+    ),
+    default="histogram",
+    show_default=True,
+    help="Counts; each localization as a Gaussian; the mean of shifted histograms; or counts and "
+    "then a density estimate.",
+)
+@click.option(
+    "--sigma",
+    type=POSITIVE,
+    metavar="NM",
+    help="Standard deviation of the Gaussians, where the mode has one. By default the mode's; "
+    "with --mode gaussian each localization's uncertainty.",
+)
+@click.option("--z-bins", type=click.IntRange(1), metavar="N", help="Make a stack of N depths.")
 @camera_pixel_size
 @overwrite
 def render(
     table: Path,
     image: Path,
     pixel_size: float,
+    mode: str,
     sigma: float | None,
+    z_bins: int | None,
     camera_pixel_size: float | None,
     overwrite: bool,
 ) -> None:
-    """Render TABLE as IMAGE: .ome.zarr, .tif or .png, counts per pixel."""
+    """Render TABLE as IMAGE: .ome.zarr, .tif or .png."""
     from smlmkit.io.images import write_image
-    from smlmkit.kde import GaussianKDE
-    from smlmkit.render import Renderer
 
     refuse_existing([image], overwrite)
-    rendered = Renderer(pixel_size).fit_transform(read_table(table, camera_pixel_size))
-    if sigma is not None:
-        rendered = GaussianKDE(sigma).fit_transform(rendered)
+    renderer = build_renderer(mode, pixel_size, sigma, z_bins)
+    rendered = renderer.fit_transform(read_table(table, camera_pixel_size))
     write_image(rendered, image, overwrite=overwrite)
-    click.echo(f"{image}: {rendered.sizes['y']} x {rendered.sizes['x']} px of {pixel_size:g} nm")
+    shape = " x ".join(str(side) for side in rendered.shape)
+    click.echo(f"{image}: {shape} px of {pixel_size:g} nm")
+
+
+def build_renderer(mode: str, pixel_size: float, sigma: float | None, z_bins: int | None) -> Any:
+    """Give the Pipeline of a mode of the command ``render``."""
+    from sklearn.pipeline import make_pipeline
+
+    from smlmkit.kde import AdaptiveKDE, AnisotropicKDE, GaussianKDE
+    from smlmkit.render import Renderer
+
+    if sigma is not None and mode in ("histogram", "average-shifted", "anisotropic-kde"):
+        raise click.UsageError(f"--sigma means nothing with --mode {mode}")
+    width: dict[str, Any] = {} if sigma is None else {"sigma": sigma}
+    if mode == "gaussian":
+        return Renderer(pixel_size, "gaussian", z_bins=z_bins, **width)
+    if mode == "average-shifted":
+        return Renderer(pixel_size, "average_shifted", z_bins=z_bins)
+    counts = Renderer(pixel_size, z_bins=z_bins)
+    if mode == "histogram":
+        return counts
+    density_estimates = {
+        "gaussian-kde": GaussianKDE(**width),
+        "adaptive-kde": AdaptiveKDE(**width),
+        "anisotropic-kde": AnisotropicKDE(),
+        "neighbors-kde": AnisotropicKDE(support="neighbors", **width),
+    }
+    return make_pipeline(counts, density_estimates[mode])
 
 
 @commands.command()

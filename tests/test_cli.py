@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
+from sklearn.pipeline import make_pipeline
 
-from smlmkit import Localizations, Renderer, load_model, read_localizations, write_localizations
+from smlmkit import (
+    AdaptiveKDE,
+    AnisotropicKDE,
+    GaussianKDE,
+    Localizations,
+    Renderer,
+    load_model,
+    read_localizations,
+    write_localizations,
+)
 from smlmkit.cli import main
 
 QUICK_TRAINING = [
@@ -75,6 +85,48 @@ def test_render_writes_the_image_that_the_library_makes(run, acquisitions, tmp_p
     assert "100 x 100 px of 20 nm" in out
     expected = Renderer(20).fit_transform(read_localizations(acquisitions / "fov_01.hdf5"))
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--mode", "gaussian"], Renderer(20, "gaussian")),
+        (["--mode", "gaussian", "--sigma", 15], Renderer(20, "gaussian", sigma=15)),
+        (["--mode", "average-shifted"], Renderer(20, "average_shifted")),
+        (["--mode", "gaussian-kde"], make_pipeline(Renderer(20), GaussianKDE())),
+        (["--mode", "gaussian-kde", "--sigma", 50], make_pipeline(Renderer(20), GaussianKDE(50))),
+        (["--mode", "adaptive-kde"], make_pipeline(Renderer(20), AdaptiveKDE())),
+        (["--mode", "anisotropic-kde"], make_pipeline(Renderer(20), AnisotropicKDE())),
+        (
+            ["--mode", "neighbors-kde", "--sigma", 30],
+            make_pipeline(Renderer(20), AnisotropicKDE(support="neighbors", sigma=30)),
+        ),
+    ],
+)
+def test_render_has_every_mode(run, acquisitions, tmp_path, options, expected):
+    table, image = acquisitions / "fov_01.hdf5", tmp_path / "a.tif"
+    assert run("render", table, image, "--pixel-size", 20, *options)[0] == 0
+    rendering = expected.fit_transform(read_localizations(table))
+    np.testing.assert_array_equal(tifffile.imread(image), rendering)
+
+
+def test_render_makes_a_stack_of_depths(run, tmp_path):
+    rng = np.random.default_rng(0)
+    columns = {name: rng.uniform(0, 1000, 500) for name in ("x", "y", "z")}
+    table = tmp_path / "deep.parquet"
+    write_localizations(Localizations(columns, field_of_view=(0, 0, 1000, 1000)), table)
+    code, out, _ = run("render", table, tmp_path / "a.ome.zarr", "--z-bins", 5)
+    assert code == 0
+    assert "5 x 100 x 100 px of 10 nm" in out
+    stack = xr.open_zarr(tmp_path / "a.ome.zarr", consolidated=False)["0"]
+    assert stack.dims == ("z", "y", "x")
+    assert float(stack.sum()) == 500
+
+
+def test_a_width_where_there_is_none_is_wrong_usage(run, acquisitions, tmp_path):
+    code, _, err = run("render", acquisitions / "fov_01.hdf5", tmp_path / "a.png", "--sigma", 20)
+    assert code == 2
+    assert "--sigma means nothing with --mode histogram" in err
 
 
 def test_an_existing_output_is_refused_before_work_starts(run, acquisitions, tmp_path):
