@@ -11,9 +11,13 @@ __version__ = "0.1.0.dev0"
 _HOME_OF_NAME = {
     "AdaptiveKDE": "kde",
     "AnisotropicKDE": "kde",
+    "CountFilter": "filters",
     "FRCScorer": "scoring",
     "FieldOfView": "grid",
+    "FrameWindow": "filters",
     "GaussianKDE": "kde",
+    "IsolatedFilter": "filters",
+    "LocalizationFilter": "filters",
     "Localizations": "localizations",
     "N2NReconstructor": "reconstruct",
     "PixelGrid": "grid",
@@ -21,6 +25,7 @@ _HOME_OF_NAME = {
     "Renderer": "render",
     "SmlmkitError": "errors",
     "SmlmkitWarning": "errors",
+    "Thin": "filters",
     "concat": "localizations",
     "frc_curve": "resolution",
     "frc_resolution": "resolution",
@@ -51,6 +56,11 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from smlmkit.errors import SmlmkitError as SmlmkitError
     from smlmkit.errors import SmlmkitWarning as SmlmkitWarning
+    from smlmkit.filters import CountFilter as CountFilter
+    from smlmkit.filters import FrameWindow as FrameWindow
+    from smlmkit.filters import IsolatedFilter as IsolatedFilter
+    from smlmkit.filters import LocalizationFilter as LocalizationFilter
+    from smlmkit.filters import Thin as Thin
     from smlmkit.grid import FieldOfView as FieldOfView
     from smlmkit.grid import PixelGrid as PixelGrid
     from smlmkit.images import to_image as to_image
