@@ -8,7 +8,7 @@ import functools
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from joblib import cpu_count
@@ -42,16 +42,23 @@ def run_bands(
     """Call ``work(start, stop)`` for bands of rows that together are all rows, each once.
 
     Several bands a thread even out work that is not spread evenly; they have at least `min_rows`
-    rows. `work` must not call this function itself.
+    rows.
     """
     n_bands = 1
     if n_threads > 1:
         n_bands = max(1, min(bands_per_thread * n_threads, n_rows // min_rows))
-    edges = [n_rows * band // n_bands for band in range(n_bands + 1)]
-    if n_bands == 1:
-        work(0, n_rows)
-        return
+    run_between(work, [n_rows * band // n_bands for band in range(n_bands + 1)], n_threads)
+
+
+def run_between(work: Callable[[int, int], None], edges: Sequence[int], n_threads: int) -> None:
+    """Call ``work(start, stop)`` for every two successive edges; `work` must not run bands itself.
+
+    A single band is the caller's own work.
+    """
     waiting = deque(itertools.pairwise(edges))
+    if len(waiting) == 1:
+        work(*waiting.pop())
+        return
 
     def work_through() -> None:
         while True:
@@ -62,7 +69,7 @@ def run_bands(
             work(start, stop)
 
     pool = _pool()
-    for done in [pool.submit(work_through) for _ in range(min(n_threads, n_bands))]:
+    for done in [pool.submit(work_through) for _ in range(min(n_threads, len(waiting)))]:
         done.result()
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from smlmkit._kernels.gaussian import TILE_PX, draw_tiles, sort_into_tiles
 from smlmkit._kernels.histogram import add_points
-from smlmkit._threads import check_threads, run_bands
+from smlmkit._threads import check_threads, run_bands, run_between
 from smlmkit.errors import InvalidInputError, UnusedRowsWarning
 from smlmkit.grid import FieldOfView, PixelGrid
 from smlmkit.images import to_image
@@ -243,10 +243,9 @@ def draw_gaussians(
     n_threads = check_threads(n_threads)
     tiles = tuple(side // TILE_PX + 1 for side in grid.shape)
     tile_starts = np.empty((tiles[0], tiles[1] + 1), np.int32)
-    # So many points at a time that their 24 bytes each are less than a tenth of the image.
-    n_at_a_time = min(max(image.size // 64, 2**12), 2**18, max(len(y), 1))
+    # So many points at a time that their 20 bytes each are less than a tenth of the image.
+    n_at_a_time = min(max(image.size // 56, 2**12), 2**18, max(len(y), 1))
     points = np.empty((n_at_a_time, 5), np.float32)
-    tile_of = np.empty(n_at_a_time, np.int32)
     n_outside = 0
     for start in range(0, len(y), n_at_a_time):
         stop = min(start + n_at_a_time, len(y))
@@ -261,13 +260,25 @@ def draw_gaussians(
             grid.pixel_size,
             start,
             stop,
-            tile_of,
             tile_starts,
             points,
         )
         draw = partial(draw_tiles, points, tile_starts, image)
-        run_bands(draw, grid.shape[0], n_threads, min_rows=128)
+        run_between(draw, _edges_of_equal_work(tile_starts, grid.shape[0], n_threads), n_threads)
     return n_outside
+
+
+def _edges_of_equal_work(tile_starts: NDArray[np.int32], n_rows: int, n_threads: int) -> list[int]:
+    """Part the rows of an image into bands, one after the other, of about as many points each.
+
+    The points of a sorted table may all lie in a few rows.
+    """
+    n_bands = 2 * n_threads if n_threads > 1 else 1
+    first_points = np.append(tile_starts[:, 0], tile_starts[-1, -1])
+    first_rows = np.append(np.arange(len(tile_starts)) * TILE_PX, n_rows)
+    wanted = first_points[-1] * np.arange(1, n_bands) / n_bands
+    inner = np.interp(wanted, first_points, first_rows).astype(int)
+    return sorted({0, *inner.tolist(), n_rows})
 
 
 def _plain(box: FieldOfView) -> tuple[float, float, float, float]:

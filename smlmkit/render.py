@@ -26,6 +26,8 @@ from smlmkit.images import DENSITY_UNITS, to_image
 from smlmkit.localizations import Localizations
 from smlmkit.smoothing import smooth_separably, triangular_profile
 
+_LARGEST = np.finfo(np.float64).max
+
 Mode = Literal["histogram", "gaussian", "average_shifted"]
 
 
@@ -275,13 +277,13 @@ def _check_channels(channels: Any) -> None:
 
 def _drop_unusable(table: Localizations, columns: list[str]) -> Localizations:
     """Leave out the rows without a finite value in one of the columns, and say how many."""
-    usable = np.True_
+    usable: Any = np.True_
     for name in columns:
-        finite = np.isfinite(table[name])
-        if name.startswith("uncertainty"):
-            finite &= table[name] >= 0
-        if not finite.all():
-            usable = usable & finite
+        values = table[name]
+        least = 0.0 if name.startswith("uncertainty") else -_LARGEST
+        # Without memory for a mask, which is rarely needed. A NaN makes the minimum one.
+        if len(values) and not (values.min() >= least and values.max() <= _LARGEST):
+            usable = usable & (values >= least) & (values <= _LARGEST)
     return _keep(table, usable, f"have no usable value of {', '.join(columns)}")
 
 

@@ -87,7 +87,6 @@ def sort_into_tiles(
     pixel_size: float,
     start: int,
     stop: int,
-    tile_of: NDArray[np.int32],
     tile_starts: NDArray[np.int32],
     points: NDArray[np.float32],
 ) -> int:
@@ -96,46 +95,42 @@ def sort_into_tiles(
     `sigma_y`, `sigma_x` (nm) and `weights` hold one number for all points or one for each; `rule`
     is (scale, floor, cap) of the sigmas. A row of `points` is (row, column, sigma_y, sigma_x,
     weight) in pixels, the position relative to the tile's corner. `tile_starts` of shape
-    (tiles down, tiles across + 1) gets where each tile's points start; `tile_of` is scratch memory.
-    Returns how many points lie outside of the half-open box; they are left out.
+    (tiles down, tiles across + 1) gets where each tile's points start. Returns how many points lie
+    outside of the half-open box; they are left out.
     """
     y_min, x_min, y_max, x_max = box
     scale, low, high = rule
-    next_of = tile_starts.reshape(-1)
+    per_pixel = 1 / pixel_size
     across = tile_starts.shape[1]
+    next_of = tile_starts.reshape(-1)
     next_of[:] = 0
     n_outside = 0
-    for i in range(stop - start):
-        point_y, point_x = y[start + i], x[start + i]
-        if y_min <= point_y < y_max and x_min <= point_x < x_max:
-            tile_row = int((point_y - y_min) / pixel_size) // TILE_PX
-            tile_column = int((point_x - x_min) / pixel_size) // TILE_PX
-            tile = tile_row * across + tile_column
-            tile_of[i] = tile
-            next_of[tile] += 1
+    for k in range(start, stop):
+        if y_min <= y[k] < y_max and x_min <= x[k] < x_max:
+            tile_row = int((y[k] - y_min) * per_pixel) // TILE_PX
+            tile_column = int((x[k] - x_min) * per_pixel) // TILE_PX
+            next_of[tile_row * across + tile_column] += 1
         else:
-            tile_of[i] = -1
             n_outside += 1
     n_before = 0
     for tile in range(len(next_of)):
         n_here = next_of[tile]
         next_of[tile] = n_before
         n_before += n_here
-    for i in range(stop - start):
-        tile = tile_of[i]
-        if tile < 0:
+    for k in range(start, stop):
+        if not (y_min <= y[k] < y_max and x_min <= x[k] < x_max):
             continue
-        k = start + i
-        place = next_of[tile]
+        row, column = (y[k] - y_min) * per_pixel, (x[k] - x_min) * per_pixel
+        tile_row, tile_column = int(row) // TILE_PX, int(column) // TILE_PX
+        tile = tile_row * across + tile_column
+        point = points[next_of[tile]]
         next_of[tile] += 1
-        point = points[place]
-        tile_row, tile_column = divmod(tile, across)
-        point[0] = (y[k] - y_min) / pixel_size - tile_row * TILE_PX
-        point[1] = (x[k] - x_min) / pixel_size - tile_column * TILE_PX
+        point[0] = row - tile_row * TILE_PX
+        point[1] = column - tile_column * TILE_PX
         sigma = sigma_y[k if len(sigma_y) > 1 else 0]
-        point[2] = max(min(max(sigma * scale, low), high) / pixel_size, _POINT_PX)
+        point[2] = max(min(max(sigma * scale, low), high) * per_pixel, _POINT_PX)
         sigma = sigma_x[k if len(sigma_x) > 1 else 0]
-        point[3] = max(min(max(sigma * scale, low), high) / pixel_size, _POINT_PX)
+        point[3] = max(min(max(sigma * scale, low), high) * per_pixel, _POINT_PX)
         point[4] = weights[k if len(weights) > 1 else 0]
     # Each tile's points now end where the next one's start.
     for tile in range(len(next_of) - 1, 0, -1):
