@@ -24,6 +24,8 @@ _MAX_PIXELS = 2**31
 _MAX_FLOAT_COUNT = 2**24
 _ALL_ONE = np.ones(1)
 _ROWS_AT_A_TIME = 64
+# Points for Gaussians are sorted in so many pieces, by several threads, and drawn together.
+_N_PIECES = 4
 
 
 class SigmaRule(NamedTuple):
@@ -242,30 +244,34 @@ def draw_gaussians(
     masses = _ALL_ONE if weights is None else weights
     n_threads = check_threads(n_threads)
     tiles = tuple(side // TILE_PX + 1 for side in grid.shape)
-    tile_starts = np.empty((tiles[0], tiles[1] + 1), np.int32)
+    tile_starts = np.empty((_N_PIECES, tiles[0], tiles[1] + 1), np.int32)
     # So many points at a time that their 20 bytes each are less than a tenth of the image.
-    n_at_a_time = min(max(image.size // 56, 2**12), 2**18, max(len(y), 1))
-    points = np.empty((n_at_a_time, 5), np.float32)
-    n_outside = 0
-    for start in range(0, len(y), n_at_a_time):
-        stop = min(start + n_at_a_time, len(y))
-        n_outside += sort_into_tiles(
-            y,
-            x,
-            sigma_y,
-            sigma_x,
-            masses,
-            (rule.scale, rule.low, rule.high),
-            _plain(box),
-            grid.pixel_size,
-            start,
-            stop,
-            tile_starts,
-            points,
-        )
+    n_at_a_time = min(max(image.size // 56, 2**12), 2**18, max(len(y), _N_PIECES))
+    points = np.empty((_N_PIECES, -(-n_at_a_time // _N_PIECES), 5), np.float32)
+    n_outside = np.zeros(_N_PIECES, np.int64)
+
+    def sort_pieces(start: int, first: int, stop: int) -> None:
+        for piece in range(first, stop):
+            n_outside[piece] += sort_into_tiles(
+                y,
+                x,
+                sigma_y,
+                sigma_x,
+                masses,
+                (rule.scale, rule.low, rule.high),
+                _plain(box),
+                grid.pixel_size,
+                min(start + piece * points.shape[1], len(y)),
+                min(start + (piece + 1) * points.shape[1], len(y)),
+                tile_starts[piece],
+                points[piece],
+            )
+
+    for start in range(0, len(y), _N_PIECES * points.shape[1]):
+        run_bands(partial(sort_pieces, start), _N_PIECES, n_threads)
         draw = partial(draw_tiles, points, tile_starts, image)
         run_between(draw, _edges_of_equal_work(tile_starts, grid.shape[0], n_threads), n_threads)
-    return n_outside
+    return int(n_outside.sum())
 
 
 def _edges_of_equal_work(tile_starts: NDArray[np.int32], n_rows: int, n_threads: int) -> list[int]:
@@ -274,8 +280,9 @@ def _edges_of_equal_work(tile_starts: NDArray[np.int32], n_rows: int, n_threads:
     The points of a sorted table may all lie in a few rows.
     """
     n_bands = 2 * n_threads if n_threads > 1 else 1
-    first_points = np.append(tile_starts[:, 0], tile_starts[-1, -1])
-    first_rows = np.append(np.arange(len(tile_starts)) * TILE_PX, n_rows)
+    points_before = tile_starts.sum(axis=0)
+    first_points = np.append(points_before[:, 0], points_before[-1, -1])
+    first_rows = np.append(np.arange(len(points_before)) * TILE_PX, n_rows)
     wanted = first_points[-1] * np.arange(1, n_bands) / n_bands
     inner = np.interp(wanted, first_points, first_rows).astype(int)
     return sorted({0, *inner.tolist(), n_rows})

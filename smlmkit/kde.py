@@ -230,31 +230,32 @@ class AnisotropicKDE(StatelessTransformer):
 
     An image can be made tile by tile with a halo of ``window - 1`` pixels.
 
-    **Neighbors.** Takes tables too. An image is taken as counts of localizations at pixel centres.
-    The neighbours of a localization are weighted by a Gaussian of covariance W; from their scatter
-    about their mean, T = sum(w (d - m)(d - m)^T), with 8 imagined round neighbours added, follow
-    the structure's direction u and the aspect a, a² being the ratio of T's eigenvalues::
+    **Neighbors.** Takes tables too; an image is taken as counts of localizations at pixel centres.
+    The neighbours of a localization, at offsets d, are weighted by w = (1 - q / 8)² where
+    q = d^T W^-1 d < 8, a biweight of covariance W. From their scatter about their mean,
+    T = sum(w (d - m)(d - m)^T), with 8 imagined round neighbours added, follow the direction u of
+    the structure and the aspect a, whose square is the ratio of the eigenvalues::
 
         T + 8 radius² I  ->  u, a;    W = radius² (a u u^T + v v^T / a);    v across u
 
     starting from W = radius² I, three times. The Gaussian of a localization with many neighbours is
     C = sigma² (a² u u^T + v v^T), moved across u by `sharpening` times the way to the mean of its
-    neighbours, weighted by 1.75² C (data sharpening, Choi and Hall 1999, against the widening by
-    the kernel). With n neighbours, weighted by C, that is drawn with the share n / (n + 0.3) only;
-    the rest of an isolated localization goes to a round Gaussian of standard deviation
-    ``max_aspect * sigma``. Nothing is lost: the sum of the image is the number of localizations.
-    Gaussians are sampled at pixel centres with a pixel's own variance added, which is their
-    integral over pixels to 1 % of the largest share for sigma half a pixel and to 1e-3 from 1.3
-    pixels on.
+    neighbours, weighted with 1.75² C (data sharpening [3]_, against the widening by the Gaussian).
+    With n neighbours, weighted with C, it has the share n / (n + 0.3) only: the rest of an isolated
+    localization goes to a round Gaussian of standard deviation ``max_aspect * sigma`` where it is.
+    Nothing is lost: the sum of the image is the number of localizations. Gaussians are sampled at
+    pixel centres with a pixel's own variance added, which is their integral over pixels to 1 % of
+    the largest share for sigma half a pixel and to 1e-3 from 1.3 pixels on.
 
-    An image can be made tile by tile with a halo of ``3 sqrt(max_aspect) radius + 4 max_aspect
-    sigma``, and room for the sharpening, ``5 sigma``.
+    The time goes with the number of localizations times that of their neighbours. An image can be
+    made tile by tile with a halo of ``3 sqrt(max_aspect) radius + (4 max_aspect + 5) sigma``.
 
     References
     ----------
     .. [1] Berberich et al., "Fourier ring correlation and anisotropic kernel density estimation
        improve deep learning based SMLM reconstruction of microtubules", Front. Bioinform. 1 (2021).
     .. [2] Chen, Ho, Chiou, "Nonparametric filament estimation", arXiv:1401.1867 (2014).
+    .. [3] Choi, Hall, "Data sharpening as a prelude to density estimation", Biometrika 86 (1999).
 
     Examples
     --------

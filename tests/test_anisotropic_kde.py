@@ -349,7 +349,7 @@ def shapes_slowly(y, x, mass, radius, sigma, max_aspect, sharpening):
 
         def weigh(covariance, d=d):
             distance = np.einsum("ij,jk,ik->i", d, np.linalg.inv(covariance), d)
-            return mass * np.exp(-distance / 2) * (distance <= 9)
+            return mass * (1 - distance / 8).clip(0) ** 2
 
         around = radius**2 * np.eye(2)
         for _ in range(3):

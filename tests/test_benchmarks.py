@@ -37,6 +37,28 @@ def test_real_microtubules(real_data, tmp_path):
     assert (tmp_path / "real_microtubules_spot12.png").stat().st_size > 10_000
 
 
+def test_rendering(real_data, tmp_path):
+    printed = run_python(
+        *("-m", "benchmarks.rendering", "--n", 1000, "--size", 64, "--repeats", 1),
+        *("--data", real_data / "frcnet", "--out", tmp_path / "rendering.json"),
+    )
+    assert printed.count("###") == 6
+    sections = json.loads((tmp_path / "rendering.json").read_text())["sections"]
+    gaussians = next(rows for title, rows in sections.items() if title.startswith("Gaussians"))
+    assert max(row["max_error"] for row in gaussians) < 2e-4
+
+
+def test_held_out_densities(real_data, tmp_path):
+    out = tmp_path / "densities.json"
+    run_python(
+        *("-m", "benchmarks.held_out_densities", "--data", real_data / "frcnet"),
+        *("--fields", 1, "--splits", 1, "--out", out),
+    )
+    gains = json.loads(out.read_text())["gains_over_best_gaussian"]
+    assert gains["neighbors"]["frc_area_0.2, least"] > 0.01
+    assert gains["neighbors"]["log_likelihood, least"] > 0.02
+
+
 def test_example(tmp_path):
     picture = tmp_path / "reconstruction.png"
     printed = run_python(

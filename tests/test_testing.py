@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import make_pipeline
 
-from smlmkit import N2NReconstructor, Renderer
+from smlmkit import AdaptiveKDE, AnisotropicKDE, GaussianKDE, N2NReconstructor, Renderer
 from smlmkit.testing import check_fov_estimator, example_fovs
 
 N_CHECKS = 8
@@ -13,6 +14,13 @@ N_CHECKS = 8
     "estimator",
     [
         Renderer(pixel_size=20),
+        Renderer(pixel_size=20, mode="gaussian", sigma=15),
+        Renderer(pixel_size=20, mode="average_shifted"),
+        make_pipeline(Renderer(pixel_size=20), GaussianKDE()),
+        make_pipeline(Renderer(pixel_size=20), AdaptiveKDE()),
+        make_pipeline(Renderer(pixel_size=20), AnisotropicKDE(scale=4)),
+        make_pipeline(Renderer(pixel_size=20), AnisotropicKDE(mode="berberich")),
+        AnisotropicKDE(support="neighbors", pixel_size=20),
         N2NReconstructor(
             max_samples=8, batch_size=4, patch_size=16, depth=2, width=2, random_state=0
         ),

@@ -16,8 +16,8 @@ REACH = 4.0
 # What is narrower is drawn like this: the formula needs some width.
 _POINT_PX = 1e-3
 _LANES = 8
-TILE_PX = 64
-"""Side of the tiles in which points are drawn: 16 KiB of image, which a core's cache holds."""
+TILE_PX = 32
+"""Side of the tiles in which points are drawn; with what they reach, a core's cache holds them."""
 
 
 def _odd_coefficients(degree: int) -> tuple[float, ...]:
@@ -41,9 +41,11 @@ def cut_normal_distribution(t: float) -> float:
     """Distribution function less a half, t in units of the reach; beyond it, that at the end."""
     t = min(max(t, -1.0), 1.0)
     z = t * t
-    p = _C8 + z * (_C9 + z * (_C10 + z * (_C11 + z * _C12)))
-    p = _C4 + z * (_C5 + z * (_C6 + z * (_C7 + z * p)))
-    return t * (_C0 + z * (_C1 + z * (_C2 + z * (_C3 + z * p))))
+    q = z * z
+    # Two chains of multiplications, even and odd powers, wait for each other half as long as one.
+    even = _C0 + q * (_C2 + q * (_C4 + q * (_C6 + q * (_C8 + q * (_C10 + q * _C12)))))
+    odd = _C1 + q * (_C3 + q * (_C5 + q * (_C7 + q * (_C9 + q * _C11))))
+    return t * (even + z * odd)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"}, inline="always")
@@ -147,38 +149,41 @@ def draw_tiles(
     first_row: int,
     stop_row: int,
 ) -> None:
-    """Add the Gaussians of sorted points to some rows of `image`.
+    """Add the Gaussians of pieces of sorted points to some rows of `image`.
 
-    What a Gaussian would leave beyond the image's border goes to its pixels inside. The order in
-    which points reach a pixel does not depend on the rows asked for.
+    `points` has the shape (pieces, points, 5), `tile_starts` (pieces, tiles down, tiles across +
+    1). What a Gaussian would leave beyond the image's border goes to its pixels inside. The order
+    in which points reach a pixel does not depend on the rows asked for.
     """
     height, width = image.shape
-    n_points = tile_starts[-1, -1]
+    n_pieces, n_tile_rows, n_edges = tile_starts.shape
     reach = 0.0
-    for i in range(n_points):
-        reach = max(reach, REACH * points[i, 2])
+    for piece in range(n_pieces):
+        for i in range(tile_starts[piece, -1, -1]):
+            reach = max(reach, REACH * points[piece, i, 2])
     first_tile_row = max(int((first_row - reach) // TILE_PX), 0)
-    last_tile_row = min(int((stop_row + reach) // TILE_PX), len(tile_starts) - 1)
+    last_tile_row = min(int((stop_row + reach) // TILE_PX), n_tile_rows - 1)
     shares_y = np.empty(height + 2 * _LANES, np.float32)
     shares_x = np.empty(width + 2 * _LANES, np.float32)
     edges = np.empty(max(height, width) + 2 * _LANES + 1)
     for tile_row in range(first_tile_row, last_tile_row + 1):
-        for tile_column in range(tile_starts.shape[1] - 1):
-            for i in range(
-                tile_starts[tile_row, tile_column], tile_starts[tile_row, tile_column + 1]
-            ):
-                center_y = min(points[i, 0] + tile_row * TILE_PX, height - _POINT_PX)
-                center_x = min(points[i, 1] + tile_column * TILE_PX, width - _POINT_PX)
-                reach = REACH * points[i, 2]
-                if center_y + reach < first_row or center_y - reach >= stop_row:
-                    continue
-                top, n_rows = _shares(center_y, points[i, 2], height, edges, shares_y)
-                left, n_columns = _shares(center_x, points[i, 3], width, edges, shares_x)
-                # Whole vectors, unless they would leave the image; beyond n_columns they add 0.
-                n_filled = (n_columns + _LANES - 1) // _LANES * _LANES
-                n_added = np.uint64(n_filled if left + n_filled <= width else n_columns)
-                for row in range(max(top, first_row), min(top + n_rows, stop_row)):
-                    share = shares_y[row - top] * points[i, 4]
-                    pixels = image[row, left:]
-                    for j in range(n_added):
-                        pixels[j] += share * shares_x[j]
+        for tile_column in range(n_edges - 1):
+            for piece in range(n_pieces):
+                start = tile_starts[piece, tile_row, tile_column]
+                stop = tile_starts[piece, tile_row, tile_column + 1]
+                for point in points[piece, start:stop]:
+                    center_y = min(point[0] + tile_row * TILE_PX, height - _POINT_PX)
+                    center_x = min(point[1] + tile_column * TILE_PX, width - _POINT_PX)
+                    reach = REACH * point[2]
+                    if center_y + reach < first_row or center_y - reach >= stop_row:
+                        continue
+                    top, n_rows = _shares(center_y, point[2], height, edges, shares_y)
+                    left, n_columns = _shares(center_x, point[3], width, edges, shares_x)
+                    # Whole vectors, unless they leave the image; beyond n_columns they add 0.
+                    n_filled = (n_columns + _LANES - 1) // _LANES * _LANES
+                    n_added = np.uint64(n_filled if left + n_filled <= width else n_columns)
+                    for row in range(max(top, first_row), min(top + n_rows, stop_row)):
+                        share = shares_y[row - top] * point[4]
+                        pixels = image[row, left:]
+                        for j in range(n_added):
+                            pixels[j] += share * shares_x[j]
