@@ -6,6 +6,8 @@ log-likelihood per localization. The best Gaussian is chosen anew for every fiel
 score itself; all other methods keep their parameters on all fields.
 
     SMLMKIT_TEST_DATA=... python -m benchmarks.held_out_densities
+
+--picture draws the densest 3 x 3 µm of one field's half instead, next to the published target.
 """
 
 import argparse
@@ -16,9 +18,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from benchmarks.real_microtubules import PIXEL_SIZE, read_counts
-from smlmkit import AdaptiveKDE, AnisotropicKDE, GaussianKDE, Localizations, Renderer
+from benchmarks.real_microtubules import PIXEL_SIZE, densest_corner, read_counts
+from smlmkit import AdaptiveKDE, AnisotropicKDE, GaussianKDE, Localizations, Renderer, to_image
+from smlmkit.images import grid_of
+from smlmkit.plotting import save_comparison
 from smlmkit.scoring import compare_held_out
 
 SIGMAS = np.arange(15, 45, 2.5)
@@ -29,6 +34,9 @@ BEST_GAUSSIAN = "best Gaussian of the field"
 def main() -> None:
     """Score all methods on all fields; print and write the tables."""
     options = parse_options()
+    if options.picture is not None:
+        draw_field(options.data / "spot12", options.picture)
+        return
     rows = []
     for path in sorted(options.data.glob("spot*_sub.png"))[: options.fields]:
         table = read_counts(path)
@@ -63,6 +71,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("benchmarks/results/held_out_densities.json")
     )
+    parser.add_argument("--picture", type=Path, help="only draw a field, to this PNG")
     options = parser.parse_args()
     if options.data is None:
         parser.error("give --data or set SMLMKIT_TEST_DATA")
@@ -129,6 +138,24 @@ def gains_over_gaussian(scores: pd.DataFrame) -> pd.DataFrame:
         .agg(["mean", "min"])
         .set_axis([f"{score}, {what}" for score in SCORES for what in ("mean", "least")], axis=1)
     )
+
+
+def draw_field(field: Path, path: Path) -> None:
+    """Draw half of a field's localizations by several methods, and what the authors published."""
+    half_a, _ = read_counts(Path(f"{field}_sub.png")).split(by="random", random_state=0)
+    counts = Renderer(PIXEL_SIZE).transform(half_a)
+    published = np.asarray(Image.open(f"{field}_full.png")).astype(np.float32)
+    neighbors = AnisotropicKDE(support="neighbors").transform(counts)
+    images = {
+        "half of the localizations": counts,
+        "Gaussian, 32.5 nm": GaussianKDE(32.5).transform(counts),
+        "AnisotropicKDE, window 21, scale 16": AnisotropicKDE(21, 16).transform(counts),
+        "AnisotropicKDE, neighbors": neighbors,
+        "published dense target": to_image(published, grid_of(counts), units="arbitrary"),
+    }
+    top, left = densest_corner(neighbors, side=300)
+    box = (top, left, top + 3000, left + 3000)
+    save_comparison(images, path, field_of_view=box, columns=5, panel_px=300, overwrite=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ All callers share the pool. So when a scheduler such as Dask's calls from severa
 those wait while the pool works, and no more threads compute than the machine has cores.
 """
 
-import functools
 import itertools
 import os
 from collections import deque
@@ -68,16 +67,21 @@ def run_between(work: Callable[[int, int], None], edges: Sequence[int], n_thread
                 return
             work(start, stop)
 
-    pool = _pool()
-    for done in [pool.submit(work_through) for _ in range(min(n_threads, len(waiting)))]:
+    for done in [_pool.submit(work_through) for _ in range(min(n_threads, len(waiting)))]:
         done.result()
 
 
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
+def _new_pool() -> ThreadPoolExecutor:
+    """Make a pool; its threads start when they are first needed."""
     return ThreadPoolExecutor(default_threads(), thread_name_prefix="smlmkit")
 
 
+def _renew_pool() -> None:
+    global _pool
+    _pool = _new_pool()
+
+
+_pool = _new_pool()
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    # A forked child has no threads: it makes its own pool.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    # A forked child has none of the threads.
+    os.register_at_fork(after_in_child=_renew_pool)

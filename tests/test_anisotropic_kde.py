@@ -122,14 +122,17 @@ def spot_on_line(degrees, mode, scale=1.0):
     """Give the share that the pixel in the middle of a line keeps of what it spreads."""
     line = digital_line(degrees, side=31, length=30)[10:21, 10:21]
     covariance = window_covariance(line, 5, 5, 5, 0.001 if mode == "berberich" else 0.0)
-    shares, edges = np.zeros((11, 16)), np.empty(20)
+    shares = np.zeros((11, 16))
     if mode == "berberich":
         covariance *= scale / np.linalg.norm(covariance)
         _sample_window((covariance[0, 0], covariance[0, 1], covariance[1, 1]), 5, shares)
     else:
         covariance = raise_variances(covariance)
         covariance = raise_variances(covariance * scale / np.linalg.norm(covariance))
-        _integrate_window((covariance[0, 0], covariance[0, 1], covariance[1, 1]), 5, edges, shares)
+        _integrate_window(
+            (covariance[0, 0], covariance[0, 1], covariance[1, 1]),
+            *(5, np.empty(20), shares),
+        )
     return shares[5, 5] / shares.sum()
 
 

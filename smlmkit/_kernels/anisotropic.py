@@ -51,7 +51,7 @@ def spread_windows(
     unfinished = np.zeros((side, half + width + lanes))
     shares = np.zeros((side, lanes))
     column_sums = np.empty((3, side))
-    edges = np.empty(side + _LANES + 1)
+    edges = np.empty(side + _LANES)  # whole vectors
     last_center = min(stop_row + half, height) - 1
     for i in range(max(first_row - half, 0), last_center + 1):
         for j in range(width):
@@ -226,13 +226,13 @@ def _integrate_window(
     side = 2 * half + 1
     for step in range(half + 1):
         if xx >= yy:
-            integrate_line(step, 0.0, -half, side, (xx, yx, yy), edges)
+            _integrate_line(step, half, (xx, yx, yy), edges)
             for k in range(side):
                 share = edges[k + 1] - edges[k]
                 shares[k, half + step] = share
                 shares[side - 1 - k, half - step] = share
         else:
-            integrate_line(step, 0.0, -half, side, (yy, yx, xx), edges)
+            _integrate_line(step, half, (yy, yx, xx), edges)
             for k in range(side):
                 share = edges[k + 1] - edges[k]
                 shares[half + step, k] = share
@@ -240,31 +240,31 @@ def _integrate_window(
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"}, inline="always")
-def integrate_line(
-    along: float,
-    across: float,
-    first: int,
-    n_pixels: int,
+def _integrate_line(
+    step: int,
+    half: int,
     covariance: tuple[float, float, float],
     edges: NDArray[np.float64],
 ) -> None:
-    """Integrate a Gaussian over a line of pixels, as sums up to the pixels' edges.
+    """Integrate a Gaussian over a line of the window's pixels, as sums up to the pixels' edges.
 
-    The Gaussian sits at (0, `across`) with the covariance (uu, uv, vv), uu >= vv; the line's pixels
-    are centred at u = `along` and v = first, first + 1, ... Along v the integral is exact, given
-    u; along u, where the Gaussian is wider, it is summed by Gauss-Legendre nodes. Pixel k's share
-    is edges[k + 1] - edges[k].
+    The Gaussian of covariance (uu, uv, vv), uu >= vv, sits on the centre of the window; the line
+    runs along v, `step` pixels away along u. Along v the integral is exact, given u; along u, where
+    the Gaussian is wider, it is summed by Gauss-Legendre nodes. Pixel k's share is
+    edges[k + 1] - edges[k].
     """
     uu, uv, vv = covariance
     slope = uv / uu
     spread = math.sqrt(vv - uv * slope)  # of v where u is known
     per_reach = 1.0 / (REACH * spread)
-    n_filled = (n_pixels // _LANES + 1) * _LANES
-    for k in range(n_filled):
-        edges[k] = 0.0
-    for node in range(3):
-        u = along + _NODES[node]
-        weight = _WEIGHTS[node] * math.exp(-0.5 * u * u / uu)
-        start = (first - 0.5 - across - slope * u) * per_reach
-        for k in range(n_filled):
-            edges[k] += weight * cut_normal_distribution(start + k * per_reach)
+    low, middle, high = step + _NODES[0], step + _NODES[1], step + _NODES[2]
+    low_weight = _WEIGHTS[0] * math.exp(-0.5 * low * low / uu)
+    middle_weight = _WEIGHTS[1] * math.exp(-0.5 * middle * middle / uu)
+    high_weight = _WEIGHTS[2] * math.exp(-0.5 * high * high / uu)
+    for k in range(((2 * half + 1) // _LANES + 1) * _LANES):
+        v = k - half - 0.5
+        edges[k] = (
+            low_weight * cut_normal_distribution((v - slope * low) * per_reach)
+            + middle_weight * cut_normal_distribution((v - slope * middle) * per_reach)
+            + high_weight * cut_normal_distribution((v - slope * high) * per_reach)
+        )
