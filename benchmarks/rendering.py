@@ -13,7 +13,8 @@ Columns of the tables: `times ours`, seconds over those of smlmkit with as many 
 of the absolute errors over the mass, which is the share in wrong pixels; `max error` over the exact
 maximum; `mass error` over the mass. Exact are counts in float64 and, for some localizations away
 from the border, Gaussians integrated over each pixel without a cut. `images of memory`: the most
-memory that a call holds besides its input, in sizes of its image.
+memory that a call holds besides its input, in sizes of its image; `times published speed`: the
+published code was not run here, see PUBLISHED_SECONDS_PER_PIXEL.
 """
 
 import argparse

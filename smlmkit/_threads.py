@@ -1,7 +1,8 @@
 """One pool of threads for the whole process, for kernels that release the GIL.
 
 All callers share the pool. So when a scheduler such as Dask's calls from several threads at once,
-those wait while the pool works, and no more threads compute than the machine has cores.
+their bands wait for one another and do not take each other's cores. What is a single band, because
+the image is small or one thread was asked for, the caller does itself.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from smlmkit._checks import check_whole
 
 def default_threads() -> int:
     """Give OMP_NUM_THREADS, which Dask and joblib set in their worker processes, or the cores."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # of nested levels, the first
     n_cores = int(cpu_count())
     return min(int(asked), n_cores) if asked.isdigit() and int(asked) > 0 else n_cores
 
@@ -65,7 +66,11 @@ def run_between(work: Callable[[int, int], None], edges: Sequence[int], n_thread
                 start, stop = waiting.popleft()
             except IndexError:
                 return
-            work(start, stop)
+            try:
+                work(start, stop)
+            except BaseException:
+                waiting.clear()
+                raise
 
     for done in [_pool.submit(work_through) for _ in range(min(n_threads, len(waiting)))]:
         done.result()

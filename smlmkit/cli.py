@@ -113,8 +113,9 @@ def render(
     overwrite: bool,
 ) -> None:
     """Render TABLE as IMAGE: .ome.zarr, .tif or .png."""
-    from smlmkit.io.images import write_image
+    from smlmkit.io.images import image_format, write_image
 
+    image_format(image)
     refuse_existing([image], overwrite)
     renderer = build_renderer(mode, pixel_size, sigma, z_bins)
     rendered = renderer.fit_transform(read_table(table, camera_pixel_size))

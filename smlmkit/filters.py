@@ -16,6 +16,7 @@ from smlmkit._transformers import ImageTransformer, TableTransformer
 from smlmkit.errors import InvalidInputError
 from smlmkit.grid import FieldOfView
 from smlmkit.localizations import Localizations, RandomState
+from smlmkit.samples import numeric_column
 
 TableFunction = Callable[[Localizations], Localizations]
 Range = tuple[float | None, float | None]
@@ -97,7 +98,7 @@ class LocalizationFilter(TableTransformer):
         def keep_in_ranges(fov: Localizations) -> Localizations:
             kept = np.ones(len(fov), dtype=bool)
             for column, (low, high) in ranges.items():
-                values = _numbers_of(fov, column)
+                values = numeric_column(fov, column)
                 kept &= (values >= low) & (values <= high)
             return fov.select(kept)
 
@@ -142,7 +143,7 @@ class IsolatedFilter(TableTransformer):
     """
 
     def __init__(
-        self, radius: float = 50.0, min_neighbors: int = 3, n_threads: int | None = None
+        self, radius: float = 50.0, min_neighbors: int = 3, *, n_threads: int | None = None
     ) -> None:
         self.radius = radius
         self.min_neighbors = min_neighbors
@@ -260,7 +261,7 @@ class FrameWindow(TableTransformer):
         random = random_source(self.random_state)
 
         def keep_window(fov: Localizations) -> Localizations:
-            frame = _numbers_of(fov, "frame")
+            frame = numeric_column(fov, "frame")
             share = random.uniform(low, high)
             if len(fov) == 0:
                 return fov
@@ -334,15 +335,6 @@ def _check_range(column: str, given: Any) -> tuple[float, float]:
         f"the range of {column!r} must be (low, high), numbers with low <= high or None for an "
         f"open side, got {given!r}"
     )
-
-
-def _numbers_of(fov: Localizations, column: str) -> NDArray[Any]:
-    if column not in fov:
-        raise InvalidInputError(f"there is no column {column!r}, only {', '.join(fov.columns)}")
-    values = fov[column]
-    if values.dtype.kind not in "iufb":
-        raise InvalidInputError(f"column {column!r} must hold numbers, got dtype {values.dtype}")
-    return values
 
 
 def _draw_window(

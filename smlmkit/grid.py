@@ -162,8 +162,15 @@ class PixelGrid:
         -------
         PixelGrid
             The grid; its last row and column may reach past the box.
+
+        Raises
+        ------
+        InvalidInputError
+            If the pixels are too many to count.
         """
         box, size = check_field_of_view(field_of_view), check_pixel_size(pixel_size)
+        if not math.isfinite(max(box.height, box.width) / size):
+            raise InvalidInputError(f"{box} has too many pixels of {size} nm to count")
         shape = (_count_pixels(box.height, size), _count_pixels(box.width, size))
         return cls((box.y_min, box.x_min), size, shape)
 

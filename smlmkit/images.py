@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smlmkit.errors import InvalidInputError, InvalidTypeError
-from smlmkit.grid import PixelGrid
+from smlmkit.grid import PixelGrid, check_pixel_size
 
 DENSITY_UNITS = "localizations per pixel"
 
@@ -135,7 +135,7 @@ def grid_of(image: xr.DataArray, *, stacks: bool = False) -> PixelGrid:
         )
     _check_labels(image, leading)
     y, x = image["y"].to_numpy(), image["x"].to_numpy()
-    size = float(image.attrs["pixel_size"])
+    size = check_pixel_size(image.attrs["pixel_size"])
     grid = PixelGrid((y[0] - size / 2, x[0] - size / 2), size, (len(y), len(x)))
     for axis, given, expected in (("y", y, grid.centers_y), ("x", x, grid.centers_x)):
         if not np.allclose(given, expected, rtol=0, atol=size * 1e-3):

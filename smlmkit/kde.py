@@ -24,6 +24,9 @@ from smlmkit.smoothing import gaussian_profile, smooth_separably
 Pixels = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
+# Beyond these the numbers of a covariance lose their meaning.
+_MIN_SCALE, _MAX_SCALE = 1e-6, 1e6
+
 
 class GaussianKDE(ImageTransformer):
     """Smooth images with an isotropic Gaussian.
@@ -33,7 +36,7 @@ class GaussianKDE(ImageTransformer):
     sigma : float, default=20.0
         Standard deviation of the Gaussian in nm.
     n_threads : int, optional
-        Threads to use, by default all. The result does not depend on it.
+        Threads to use at most, by default all, see `Renderer`. The result does not depend on it.
 
     See Also
     --------
@@ -43,7 +46,8 @@ class GaussianKDE(ImageTransformer):
     -----
     Takes an image, a stack (every plane on its own) or a list. The Gaussian is sampled at pixel
     centres, cut off at 4 sigma and normalised. At the border what would leave the image is
-    reflected back, so the sum of the image is kept.
+    reflected back, so the sum of the image is kept. An image can be made tile by tile with a halo
+    of ``4 sigma + pixel_size / 2``.
 
     Examples
     --------
@@ -65,8 +69,9 @@ class GaussianKDE(ImageTransformer):
         return partial(self._smooth, n_threads=check_threads(self.n_threads))
 
     def _smooth(self, image: xr.DataArray, n_threads: int) -> xr.DataArray:
-        profile = gaussian_profile(self.sigma / grid_of(image, stacks=True).pixel_size)
-        smooth = image.to_numpy().astype(np.float32)
+        grid = grid_of(image, stacks=True)
+        profile = gaussian_profile(self.sigma / grid.pixel_size, grid.shape)
+        smooth = np.array(image.to_numpy(), np.float32, order="C")
         for plane in _planes(smooth):
             smooth_separably(plane, profile, n_threads)
         return image.copy(data=smooth)
@@ -87,7 +92,7 @@ class AdaptiveKDE(ImageTransformer):
         Localizations per square micrometre. By default the geometric mean of the density at the
         image's localizations.
     n_threads : int, optional
-        Threads to use, by default all. The result does not depend on it.
+        Threads to use at most, by default all, see `Renderer`. The result does not depend on it.
 
     See Also
     --------
@@ -146,7 +151,8 @@ class AdaptiveKDE(ImageTransformer):
         density = np.zeros(counts.shape, np.float32)
         for counts_plane, density_plane in zip(_planes(counts), _planes(density), strict=True):
             pilot = counts_plane.copy()
-            smooth_separably(pilot, gaussian_profile(self.sigma / grid.pixel_size), n_threads)
+            profile = gaussian_profile(self.sigma / grid.pixel_size, grid.shape)
+            smooth_separably(pilot, profile, n_threads)
             y, x, mass = _occupied_pixels(counts_plane, grid)
             if len(mass) == 0:
                 continue
@@ -160,7 +166,7 @@ class AdaptiveKDE(ImageTransformer):
 
     def _factors(self, pilot: Pixels, mass: Floats, pixel_size: float) -> Floats:
         """Give each occupied pixel's width as a multiple of sigma."""
-        log_density = np.log(pilot.astype(np.float64))
+        log_density = np.log(np.maximum(pilot, np.finfo(np.float32).tiny).astype(np.float64))
         if self.reference is None:
             log_reference = np.average(log_density, weights=mass)
         else:
@@ -201,7 +207,7 @@ class AnisotropicKDE(StatelessTransformer):
     pixel_size : float, default=10.0
         Edge of a pixel in nm of the image that a table becomes. Images keep their own.
     n_threads : int, optional
-        Threads to use, by default all. The result does not depend on it.
+        Threads to use at most, by default all, see `Renderer`. The result does not depend on it.
 
     See Also
     --------
@@ -244,11 +250,13 @@ class AnisotropicKDE(StatelessTransformer):
     With n neighbours, weighted with C, it has the share n / (n + 0.3) only: the rest of an isolated
     localization goes to a round Gaussian of standard deviation ``max_aspect * sigma`` where it is.
     Nothing is lost: the sum of the image is the number of localizations. Gaussians are sampled at
-    pixel centres with a pixel's own variance added, which is their integral over pixels to 1 % of
+    pixel centres with a pixel's own variance added, which is their integral over pixels to 2 % of
     the largest share for sigma half a pixel and to 1e-3 from 1.3 pixels on.
 
-    The time goes with the number of localizations times that of their neighbours. An image can be
-    made tile by tile with a halo of ``3 sqrt(max_aspect) radius + (4 max_aspect + 5) sigma``.
+    The time goes with the number of localizations times that of their neighbours. With s the
+    larger of sigma and half a pixel, an image can be made tile by tile with a halo of
+    ``4 max_aspect s + max(3 sqrt(max_aspect) radius, 9 max_aspect s)``. A table is drawn on the
+    grid that covers its field of view; for another one, or for depths, put a `Renderer` before.
 
     References
     ----------
@@ -314,6 +322,10 @@ class AnisotropicKDE(StatelessTransformer):
             raise InvalidInputError(
                 f"support must be 'window' or 'neighbors', got {self.support!r}"
             )
+        if not _MIN_SCALE <= self.scale <= _MAX_SCALE:
+            raise InvalidInputError(
+                f"scale must be from {_MIN_SCALE:g} to {_MAX_SCALE:g}, got {self.scale!r}"
+            )
         if self.max_aspect < 1:
             raise InvalidInputError(f"max_aspect must be at least 1, got {self.max_aspect!r}")
         check_nonnegative(sharpening=self.sharpening)
@@ -327,7 +339,9 @@ class AnisotropicKDE(StatelessTransformer):
     def _spread_windows(self, image: xr.DataArray, n_threads: int) -> xr.DataArray:
         counts = _counts_of(image)
         density = np.zeros(counts.shape, np.float32)
-        half, scale, integrated = self.window // 2, float(self.scale), self.mode == "integrated"
+        # Of a window larger than the image only the part inside counts.
+        half = min(self.window // 2, max(counts.shape[-2:]))
+        scale, integrated = float(self.scale), self.mode == "integrated"
         for counts_plane, density_plane in zip(_planes(counts), _planes(density), strict=True):
             run_bands(
                 partial(spread_windows, counts_plane, half, scale, integrated, density_plane),
@@ -340,7 +354,8 @@ class AnisotropicKDE(StatelessTransformer):
     def _spread_by_neighbors(
         self, sample: xr.DataArray | Localizations, n_threads: int
     ) -> xr.DataArray:
-        shape = Neighborhood(self.radius, self.sigma, self.max_aspect, self.sharpening)
+        parameters = (self.radius, self.sigma, self.max_aspect, self.sharpening)
+        shape = Neighborhood(*map(float, parameters))
         if isinstance(sample, Localizations):
             grid, box = canvas_for(sample, self.pixel_size, None)
             density = np.zeros(grid.shape, np.float32)

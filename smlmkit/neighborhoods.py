@@ -18,6 +18,8 @@ _PRIOR_NEIGHBORS = 8.0
 _SHARPENING_REACH = 1.75
 _ISOLATION = 0.3
 _MIN_SIGMA_PX = 0.5
+# Wider than any image.
+_FLAT_PX = 1e6
 
 
 class Neighborhood(NamedTuple):
@@ -71,10 +73,11 @@ def draw_by_neighbors(
         Threads to use. The result does not depend on it.
     """
     size = grid.pixel_size
-    radius, sigma = neighborhood.radius / size, max(neighborhood.sigma / size, _MIN_SIGMA_PX)
+    radius = min(neighborhood.radius / size, _FLAT_PX)
+    sigma = min(max(neighborhood.sigma / size, _MIN_SIGMA_PX), _FLAT_PX)
     y_px, x_px = (y - grid.origin[0]) / size, (x - grid.origin[1]) / size
     # Rows of this height hold few points beyond a neighbourhood's ends and are still not many.
-    row_height = radius / 4
+    row_height = max(radius / 4, sigma / 4)
     row = (y_px / row_height).astype(np.int64)
     order = np.lexsort((x_px, row))
     row_starts = np.searchsorted(row[order], np.arange(row.max(initial=0) + 2))

@@ -1,6 +1,5 @@
 """Renderer: a table of localizations becomes an image or a stack of images."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -24,9 +23,11 @@ from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarnin
 from smlmkit.grid import FieldOfView, PixelGrid, check_pixel_size
 from smlmkit.images import DENSITY_UNITS, to_image
 from smlmkit.localizations import Localizations
+from smlmkit.samples import numeric_column
 from smlmkit.smoothing import smooth_separably, triangular_profile
 
 _LARGEST = np.finfo(np.float64).max
+_UNCERTAINTIES = ["uncertainty_y", "uncertainty_x"]
 
 Mode = Literal["histogram", "gaussian", "average_shifted"]
 
@@ -54,7 +55,8 @@ class Renderer(TableTransformer):
         histograms' pixels in pixels of the image.
     z_bins : int or sequence of float, optional
         Makes a stack: the edges of slices in nm, or a number of equal slices between a table's
-        smallest and largest z. The upper edge of the last slice belongs to it.
+        smallest and largest z. The upper edge of the last slice belongs to it. Files hold equal
+        slices only.
     channels : "all" or sequence of int, optional
         Makes a stack with one plane for each of these values of the column ``channel``;
         localizations of other channels are not wanted. By default the channel plays no part.
@@ -67,8 +69,8 @@ class Renderer(TableTransformer):
         One grid for every table, for images that must match pixel by pixel. By default each table
         gets the grid of `pixel_size` that covers its field of view.
     n_threads : int, optional
-        Threads to use, by default all (``OMP_NUM_THREADS``, if that is set). The image does not
-        depend on it.
+        Threads to use at most, by default all that there are (``OMP_NUM_THREADS``, if that is set
+        and less). The image does not depend on it.
 
     Notes
     -----
@@ -88,13 +90,17 @@ class Renderer(TableTransformer):
 
     An image can be made tile by tile: render ``table.crop(box)``, where the box is the tile and a
     halo, both of whole pixels, and drop the halo. Histograms need none, Gaussians 8 times the
-    largest standard deviation, averages of shifted histograms n - 1 pixels.
+    largest standard deviation, averages of shifted histograms n - 1 pixels. A stack needs slices
+    by their edges and channels by their numbers, so that they are the same in every tile.
 
-    All instances share one pool of threads. Called from several threads at once, by Dask's threaded
-    scheduler for example, they use no more cores together than one of them alone.
+    The parallel loops of all instances share one pool of threads, as many as there are cores. When
+    several threads call at once, those of Dask's threaded scheduler for example, their loops take
+    turns instead of multiplying; with ``n_threads=1`` each caller works alone. The sums of an image
+    are float32: exact for counts up to 2^24 in a pixel, rounded to 6e-8 at each addition otherwise.
 
-    Localizations that cannot be drawn, because they lie outside of `grid` or `z_bins`, or the
-    uncertainty, z or weight is not a finite number, are counted in an `UnusedRowsWarning`.
+    Localizations that cannot be drawn, because they lie outside of `grid` or `z_bins`, the
+    uncertainty is negative, or it, z or the weight is not finite, are counted in an
+    `UnusedRowsWarning`.
 
     Examples
     --------
@@ -158,7 +164,7 @@ class Renderer(TableTransformer):
             raise InvalidInputError(
                 f"mode must be 'histogram', 'gaussian' or 'average_shifted', got {self.mode!r}"
             )
-        if self.sigma != "uncertainty":
+        if not (isinstance(self.sigma, str) and self.sigma == "uncertainty"):
             check_positive(sigma=self.sigma)
         check_positive(sigma_scale=self.sigma_scale)
         check_nonnegative(min_sigma=self.min_sigma)
@@ -182,14 +188,16 @@ class Renderer(TableTransformer):
     def _render(self, table: Localizations, n_threads: int) -> xr.DataArray:
         table = _drop_unusable(table, self._columns_needed(table))
         channels = _channels(table, self.channels)
+        # Too large a stack is refused before its edges alone fill the memory.
+        n_slices = 1 if self.z_bins is None else _count_slices(self.z_bins)
+        n_planes = n_slices * (1 if channels is None else len(channels))
+        grid, box = canvas_for(table, self.pixel_size, self.grid, n_planes)
         edges = None
         if self.z_bins is not None:
-            edges = np.histogram_bin_edges(table["z"], self.z_bins)
+            edges = _edges_of_slices(table["z"], self.z_bins)
             table = _drop_beyond(table, edges)
         z = None if edges is None else (edges[:-1] + edges[1:]) / 2
         stack_shape = tuple(len(labels) for labels in (channels, z) if labels is not None)
-        n_planes = math.prod(stack_shape)
-        grid, box = canvas_for(table, self.pixel_size, self.grid, n_planes)
         image = np.zeros((*stack_shape, *grid.shape), self.dtype)
         planes = image.reshape(n_planes, *grid.shape)
         n_points = n_outside = 0
@@ -204,18 +212,20 @@ class Renderer(TableTransformer):
         """List the columns besides x and y that this rendering reads, or say which are missing."""
         needed = []
         if self.mode == "gaussian" and self.sigma == "uncertainty":
-            needed += ["uncertainty_y", "uncertainty_x"]
+            needed += _UNCERTAINTIES
         if self.z_bins is not None:
             needed.append("z")
         if self.weights is not None:
             needed.append(self.weights)
         if self.channels is not None:
             needed.append("channel")
-        if missing := [name for name in needed if name not in table]:
-            hint = "; give sigma in nm" if "uncertainty_x" in missing else ""
-            raise InvalidInputError(
-                f"no column {', '.join(missing)}; there are {', '.join(table.columns)}{hint}"
-            )
+        for name in needed:
+            if name not in table and name.startswith("uncertainty"):
+                raise InvalidInputError(
+                    f"there is no column {name!r}, only {', '.join(table.columns)}: "
+                    "give sigma in nm"
+                )
+            numeric_column(table, name)
         return needed
 
     def _draw(
@@ -227,7 +237,9 @@ class Renderer(TableTransformer):
         n_threads: int,
     ) -> int:
         """Draw a table on one plane; give the number of points outside of the box."""
-        weights = None if self.weights is None else np.asarray(points[self.weights], np.float64)
+        weights = (
+            None if self.weights is None else points[self.weights].astype(np.float64, copy=False)
+        )
         if self.mode == "gaussian":
             if self.sigma == "uncertainty":
                 sigmas = points["uncertainty_y"], points["uncertainty_x"]
@@ -255,7 +267,10 @@ def _check_z_bins(z_bins: Any) -> None:
     if np.ndim(z_bins) == 0:
         check_whole("z_bins", z_bins, low=1)
         return
-    edges = np.asarray(z_bins, np.float64)
+    try:
+        edges = np.asarray(z_bins, np.float64)
+    except (TypeError, ValueError):
+        edges = np.empty(0)
     if (
         edges.ndim != 1
         or len(edges) < 2
@@ -270,21 +285,29 @@ def _check_z_bins(z_bins: Any) -> None:
 def _check_channels(channels: Any) -> None:
     if channels is None or (isinstance(channels, str) and channels == "all"):
         return
-    numbers = np.asarray(channels)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or len(numbers) == 0:
-        raise InvalidInputError(f"channels must be 'all', a list of int or None, got {channels!r}")
+    try:
+        numbers = np.asarray(channels)
+    except ValueError:  # a ragged list
+        numbers = np.empty(0)
+    is_list = numbers.ndim == 1 and numbers.dtype.kind in "iu" and len(numbers) > 0
+    if not is_list or len(np.unique(numbers)) < len(numbers):
+        raise InvalidInputError(
+            f"channels must be 'all', a list of different int or None, got {channels!r}"
+        )
 
 
 def _drop_unusable(table: Localizations, columns: list[str]) -> Localizations:
-    """Leave out the rows without a finite value in one of the columns, and say how many."""
+    """Leave out the rows without a usable value in one of the columns, and say how many."""
     usable: Any = np.True_
+    unusable_in = []
     for name in columns:
         values = table[name]
-        least = 0.0 if name.startswith("uncertainty") else -_LARGEST
+        least = 0.0 if name in _UNCERTAINTIES else -_LARGEST
         # Without memory for a mask, which is rarely needed. A NaN makes the minimum one.
         if len(values) and not (values.min() >= least and values.max() <= _LARGEST):
             usable = usable & (values >= least) & (values <= _LARGEST)
-    return _keep(table, usable, f"have no usable value of {', '.join(columns)}")
+            unusable_in.append(name)
+    return _keep(table, usable, f"have no usable value of {', '.join(unusable_in)}")
 
 
 def _drop_beyond(table: Localizations, edges: NDArray[np.float64]) -> Localizations:
@@ -298,8 +321,10 @@ def _drop_beyond(table: Localizations, edges: NDArray[np.float64]) -> Localizati
 def _keep(table: Localizations, kept: Any, why_not: str) -> Localizations:
     if np.all(kept):
         return table
+    source = table.metadata.get("source")
     warnings.warn(
-        f"{np.count_nonzero(~kept):,} of {len(table):,} localizations {why_not} and are left out",
+        f"{f'{source}: ' if source else ''}{np.count_nonzero(~kept):,} of {len(table):,} "
+        f"localizations {why_not} and are left out",
         UnusedRowsWarning,
         stacklevel=2,
     )
@@ -309,9 +334,25 @@ def _keep(table: Localizations, kept: Any, why_not: str) -> Localizations:
 def _channels(table: Localizations, channels: Any) -> NDArray[np.int64] | None:
     if channels is None:
         return None
-    if isinstance(channels, str):
-        return np.unique(table["channel"])
-    return np.asarray(channels)
+    present = np.unique(table["channel"])
+    if np.any(present != np.floor(present)):
+        raise InvalidInputError("column 'channel' must hold whole numbers")
+    if not isinstance(channels, str):
+        return np.asarray(channels, np.int64)
+    if len(present) == 0:
+        raise InvalidInputError("channels='all' of an empty table are none: list them")
+    return present.astype(np.int64)
+
+
+def _count_slices(z_bins: Any) -> int:
+    return int(z_bins) if np.ndim(z_bins) == 0 else len(z_bins) - 1
+
+
+def _edges_of_slices(z: NDArray[np.float64], z_bins: Any) -> NDArray[np.float64]:
+    try:
+        return np.histogram_bin_edges(z, z_bins)
+    except ValueError as error:  # more slices than numbers between the lowest and the highest
+        raise InvalidInputError(f"z_bins={z_bins!r}: {error}") from None
 
 
 def _points_of_planes(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.images import grid_of
@@ -77,12 +78,12 @@ def as_images(X: object) -> tuple[list[xr.DataArray], bool]:
         If X is no image on a grid, or some of its samples are none; the message names each of them.
     """
     if isinstance(X, str | bytes) or not isinstance(X, Sequence):
-        grid_of(X, stacks=True)  # type: ignore[arg-type]
+        _check_image(X)
         return [X], True  # type: ignore[list-item]
     problems = []
     for position, sample in enumerate(X):
         try:
-            grid_of(sample, stacks=True)
+            _check_image(sample)
         except (InvalidInputError, InvalidTypeError) as error:
             problems.append(f"X[{position}]: {error}")
     if problems:
@@ -90,3 +91,37 @@ def as_images(X: object) -> tuple[list[xr.DataArray], bool]:
     if not X:
         raise InvalidInputError("X is an empty list: it needs at least one image")
     return list(X), False
+
+
+def _check_image(image: Any) -> None:
+    grid_of(image, stacks=True)
+    if image.dtype.kind not in "iufb":
+        raise InvalidInputError(f"an image holds real numbers, got dtype {image.dtype}")
+
+
+def numeric_column(fov: Localizations, name: str) -> NDArray[Any]:
+    """Give a column of numbers, or say what there is instead.
+
+    Parameters
+    ----------
+    fov : Localizations
+        The table.
+    name : str
+        The column.
+
+    Returns
+    -------
+    ndarray of bool, int or float, shape (n,)
+        The column.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such column, or it does not hold real numbers.
+    """
+    if name not in fov:
+        raise InvalidInputError(f"there is no column {name!r}, only {', '.join(fov.columns)}")
+    values = fov[name]
+    if values.dtype.kind not in "iufb":
+        raise InvalidInputError(f"column {name!r} must hold numbers, got dtype {values.dtype}")
+    return values

@@ -37,22 +37,26 @@ def smooth_separably(
     run_bands(smooth_columns, image.shape[1], n_threads, min_rows=16)
 
 
-def gaussian_profile(sigma_px: float, reach: float = 4.0) -> NDArray[np.float64]:
-    """Sample a Gaussian at whole pixels, cut off and normalised.
+def gaussian_profile(sigma_px: float, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Sample a Gaussian at whole pixels, cut off after 4 standard deviations and normalised.
 
     Parameters
     ----------
     sigma_px : float
         Standard deviation in pixels.
-    reach : float, default=4.0
-        Standard deviations after which it is cut off.
+    shape : tuple of int
+        Shape of the image: twice its longer side is as wide as makes a difference, since what
+        leaves it is reflected.
 
     Returns
     -------
     ndarray of odd length
         Weights that sum to 1.
     """
-    half = int(reach * sigma_px + 0.5)
+    sigma_px = min(sigma_px, 2 * max(shape))
+    half = int(4 * sigma_px + 0.5)
+    if half == 0:
+        return np.ones(1)
     weights = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma_px) ** 2)
     return _normalised(weights)
 

@@ -1,7 +1,10 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from smlmkit import _threads
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +17,12 @@ def real_data():
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture
+def nine_threads(monkeypatch):
+    """Let up to nine threads work, however few cores there are."""
+    with ThreadPoolExecutor(9, thread_name_prefix="smlmkit") as pool:
+        monkeypatch.setattr(_threads, "default_threads", lambda: 9)
+        monkeypatch.setattr(_threads, "_pool", pool)
+        yield

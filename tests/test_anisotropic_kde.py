@@ -211,6 +211,18 @@ class TestIntegratedFormula:
         scaled, density = estimate(counts * np.float32(factor)), estimate(counts)
         np.testing.assert_allclose(scaled, density * factor, rtol=1e-4, atol=1e-6 * scaled.max())
 
+    @pytest.mark.parametrize("mode", ["integrated", "berberich"])
+    @pytest.mark.parametrize("degrees", [0, 30, 45])
+    def test_counts_that_drown_the_corners(self, degrees, mode):
+        density = estimate(digital_line(degrees) * np.float32(1e20), mode=mode)
+        assert density.sum(dtype=float) == pytest.approx(1e20 * digital_line(degrees).sum())
+
+    def test_a_window_larger_than_the_image_is_the_image(self):
+        counts = sparse_counts((9, 12))
+        np.testing.assert_allclose(
+            estimate(counts, window=4001), estimate(counts, window=25), rtol=1e-6
+        )
+
     def test_the_published_formula_does_not_scale(self):
         line = digital_line(0)
         scaled = estimate(line * np.float32(1e-6), mode="berberich") / 1e-6
@@ -244,10 +256,11 @@ class TestBothModes:
     def test_an_empty_image_stays_empty(self, mode):
         assert not estimate(np.zeros((30, 20)), mode=mode).any()
 
-    def test_the_number_of_threads_changes_nothing(self, mode):
-        counts = sparse_counts((300, 80))
-        one, two = (estimate(counts, mode=mode, n_threads=n) for n in (1, 2))
-        np.testing.assert_array_equal(one, two)
+    def test_the_number_of_threads_changes_nothing(self, mode, nine_threads):
+        counts = sparse_counts((900, 40))
+        one = estimate(counts, mode=mode, n_threads=1)
+        for n_threads in (2, 3, 9):
+            np.testing.assert_array_equal(estimate(counts, mode=mode, n_threads=n_threads), one)
 
     def test_tiles_with_their_halo_are_the_whole(self, mode):
         image = image_of(sparse_counts((90, 110)))
@@ -308,6 +321,7 @@ class TestEstimator:
             ({"window": 1}, "window must be a whole number of at least 3"),
             ({"window": 5.0}, "window must be a whole number"),
             ({"scale": 0}, "scale must be a positive number"),
+            ({"scale": 1e-200}, "scale must be from 1e-06 to 1e"),
             ({"scale": np.nan}, "scale must be a positive number"),
             ({"mode": "exact"}, "mode must be 'integrated' or 'berberich'"),
             ({"n_threads": 0}, "n_threads must be a whole number"),
@@ -397,7 +411,7 @@ class TestNeighbors:
         mass = np.ones(len(table))
         shapes = shapes_slowly(table.y, table.x, mass, **parameters)
         expected = draw_slowly(shapes, table.y, table.x, mass, image.shape, 15, 75)
-        # The round Gaussians are integrated, not sampled: see the next bound for these.
+        # The round Gaussians are integrated here and sampled in the expectation.
         np.testing.assert_allclose(image, expected, atol=2e-3 * expected.max())
 
     def test_an_image_is_counts_at_pixel_centres(self):
@@ -425,6 +439,20 @@ class TestNeighbors:
             return float(np.sqrt(((image.y - 1500) ** 2 * image).sum() / image.sum()))
 
         assert width(0.8) < width(0.3) < width(0.0)
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"radius": 1e-9},
+            {"radius": 1e200},
+            {"sigma": 1e9},
+            {"sigma": 1e160},
+            {"max_aspect": 1e99},
+        ],
+    )
+    def test_any_length_keeps_the_mass(self, parameters):
+        image = by_neighbors(filament(300), pixel_size=50, **parameters)
+        assert float(image.sum(dtype=float)) == pytest.approx(400, rel=1e-5)
 
     def test_an_isolated_localization_becomes_a_wide_round_spot(self):
         alone = Localizations(np.array([[1505.0, 1505.0]]), field_of_view=(0, 0, 3000, 3000))
@@ -456,17 +484,21 @@ class TestNeighbors:
         assert float(image.sum(dtype=float)) == pytest.approx(n, rel=1e-5)
         assert image.min() >= 0
 
-    def test_order_and_threads_change_nothing(self):
+    def test_order_and_threads_change_nothing(self, nine_threads):
         table = filament()
         shuffled = table.select(np.random.default_rng(0).permutation(len(table)))
-        one, two = (by_neighbors(table, n_threads=n) for n in (1, 2))
-        xr.testing.assert_identical(one, two)
+        one = by_neighbors(table, n_threads=1)
+        for n_threads in (2, 3, 9):
+            xr.testing.assert_identical(by_neighbors(table, n_threads=n_threads), one)
         np.testing.assert_allclose(by_neighbors(shuffled), one, atol=1e-6)
 
-    def test_tiles_with_their_halo_are_the_whole(self):
+    @pytest.mark.parametrize(("radius", "sigma", "aspect"), [(60, 20, 2), (20, 5, 3), (10, 25, 4)])
+    def test_tiles_with_their_halo_are_the_whole(self, radius, sigma, aspect):
         image = Renderer(20).transform(filament())
-        kde = AnisotropicKDE(support="neighbors", radius=60, sigma=20)
-        halo = int(np.ceil((3 * np.sqrt(2) * 60 + 4 * 2 * 20 + 5 * 20) / 20))
+        kde = AnisotropicKDE(support="neighbors", radius=radius, sigma=sigma, max_aspect=aspect)
+        s = max(sigma, 10)
+        reach = 4 * aspect * s + max(3 * np.sqrt(aspect) * radius, 9 * aspect * s)
+        halo = int(np.ceil(reach / 20))
         whole, tiled = kde.transform(image), np.full(image.shape, np.nan)
         for tile in TilePlan(image.shape, tile=40, halo=halo):
             tiled[tile.write] = kde.transform(image[tile.read]).to_numpy()[tile.crop]
@@ -549,10 +581,17 @@ class TestAdaptive:
             tiled[tile.write] = kde.transform(image[tile.read]).to_numpy()[tile.crop]
         np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
-    def test_the_number_of_threads_changes_nothing(self):
+    def test_the_number_of_threads_changes_nothing(self, nine_threads):
         image = image_of(sparse_counts((300, 80)))
-        one, two = (AdaptiveKDE(n_threads=n).transform(image) for n in (1, 2))
-        xr.testing.assert_identical(one, two)
+        one = AdaptiveKDE(n_threads=1).transform(image)
+        for n_threads in (2, 3, 9):
+            xr.testing.assert_identical(AdaptiveKDE(n_threads=n_threads).transform(image), one)
+
+    def test_counts_of_any_size(self):
+        counts = sparse_counts((40, 50), mean=0.3)
+        for factor in (1e-44, 1e30):
+            tiny = AdaptiveKDE().transform(image_of(counts * np.float32(factor)))
+            assert np.isfinite(tiny).all()
 
     def test_an_empty_image_stays_empty(self):
         assert not AdaptiveKDE().transform(image_of(np.zeros((20, 30)))).any()

@@ -4,7 +4,16 @@ from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from smlmkit import GaussianKDE, Localizations, PixelGrid, Renderer, SmlmkitError, to_image
+from smlmkit import (
+    AdaptiveKDE,
+    AnisotropicKDE,
+    GaussianKDE,
+    Localizations,
+    PixelGrid,
+    Renderer,
+    SmlmkitError,
+    to_image,
+)
 from smlmkit.tiling import TilePlan
 
 
@@ -59,10 +68,34 @@ def test_an_array_without_a_grid_is_refused():
         GaussianKDE().fit_transform(np.eye(3))
 
 
-def test_the_number_of_threads_changes_nothing():
-    counts = np.random.default_rng(0).poisson(0.2, (150, 90))
-    one, two = (GaussianKDE(35, n_threads=n).fit_transform(image_of(counts)) for n in (1, 2))
-    assert one.identical(two)
+def test_the_number_of_threads_changes_nothing(nine_threads):
+    counts = image_of(np.random.default_rng(0).poisson(0.2, (150, 90)))
+    one = GaussianKDE(35, n_threads=1).transform(counts)
+    for n_threads in (2, 3, 9):
+        assert GaussianKDE(35, n_threads=n_threads).transform(counts).identical(one)
+
+
+@pytest.mark.parametrize("kde", [GaussianKDE(25), AdaptiveKDE(25), AnisotropicKDE()])
+def test_a_stack_in_another_memory_order_is_the_same(kde):
+    planes = np.random.default_rng(0).poisson(0.2, (2, 3, 20, 30)).astype(np.float32)
+    grid = PixelGrid((0, 0), 10.0, (20, 30))
+    labels = {"channel": [0, 1], "z": [-100, 0, 100]}
+    swapped = np.ascontiguousarray(planes.swapaxes(0, 1)).swapaxes(0, 1)
+    expected = kde.transform(to_image(planes, grid, **labels))
+    assert kde.transform(to_image(swapped, grid, **labels)).identical(expected)
+    assert not np.array_equal(expected, planes)
+
+
+@pytest.mark.parametrize("sigma", [1e-323, 1e12])
+def test_any_width_keeps_the_mass(sigma):
+    smooth = GaussianKDE(sigma).transform(image_of(np.eye(40, 30)))
+    assert float(smooth.sum()) == pytest.approx(30, rel=1e-5)
+
+
+def test_complex_images_are_refused():
+    image = to_image(np.eye(3) * 1j, PixelGrid((0, 0), 10.0, (3, 3)))
+    with pytest.raises(SmlmkitError, match="an image holds real numbers, got dtype complex128"):
+        GaussianKDE().transform(image)
 
 
 def test_planes_of_a_stack_are_images_of_their_own():

@@ -107,10 +107,21 @@ class TestGaussian:
 
     def test_a_table_without_uncertainties_says_what_to_do(self):
         table = Localizations(np.ones((3, 2)), field_of_view=(0, 0, 50, 50))
-        with pytest.raises(InvalidInputError, match=r"no column uncertainty_y.*give sigma"):
+        with pytest.raises(InvalidInputError, match=r"no column 'uncertainty_y'.*give sigma"):
             render(table)
-        with pytest.raises(InvalidInputError, match=r"X\[1\]: no column"):
+        with pytest.raises(InvalidInputError, match=r"X\[1\]: there is no column"):
             render([table_of(), table])
+
+    @pytest.mark.parametrize("sigma", [1e-320, 1e5, 1e20, 1e300])
+    def test_any_width_keeps_the_mass(self, sigma):
+        assert float(render(table_of(), sigma=sigma).sum()) == pytest.approx(300, rel=1e-5)
+
+    def test_one_absurd_width_spoils_nothing_else(self):
+        table = table_of(100, uncertainty_x=np.append(np.full(99, 10.0), 1e22))
+        image = render(table, n_threads=1)
+        assert float(image.sum()) == pytest.approx(100, rel=1e-5)
+        others = render(table.select(slice(0, 99))).to_numpy()
+        assert abs(image - others).max() < 2 / image.shape[1]
 
 
 class TestAverageShifted:
@@ -179,10 +190,11 @@ class TestEveryMode:
         )
         np.testing.assert_allclose(there, np.roll(here, (32, -16), axis=(0, 1)), atol=3e-6)
 
-    def test_the_number_of_threads_changes_nothing(self, mode):
+    def test_the_number_of_threads_changes_nothing(self, mode, nine_threads):
         table = table_of(30_000, field=(0.0, 0.0, 8000.0, 3000.0))
-        one, two = (render(table, mode, n_threads=n) for n in (1, 2))
-        xr.testing.assert_identical(one, two)
+        one = render(table, mode, n_threads=1)
+        for n_threads in (2, 3, 9):
+            xr.testing.assert_identical(render(table, mode, n_threads=n_threads), one)
 
     def test_tiles_with_their_halo_are_the_whole(self, mode):
         table = table_of(3000)
@@ -259,10 +271,16 @@ class TestSlices:
 
     def test_a_table_without_depth_is_refused(self):
         table = Localizations(np.ones((3, 2)), field_of_view=(0, 0, 50, 50))
-        with pytest.raises(InvalidInputError, match="no column z"):
+        with pytest.raises(InvalidInputError, match="no column 'z'"):
             render(table, "histogram", z_bins=3)
 
+    def test_more_slices_than_numbers_are_refused(self):
+        with pytest.raises(InvalidInputError, match="z_bins=100"):
+            render(table_of(2, z=[1e17, 1e17 + 16]), z_bins=100)
+
     def test_too_many_pixels_in_all_are_refused(self):
+        with pytest.raises(InvalidInputError, match="1,000,000,000 planes"):
+            render(table_of(), z_bins=10**9)
         with pytest.raises(InvalidInputError, match="1,000,000 planes of 60 x 80 pixels"):
             render(table_of(), z_bins=1_000_000)
 
@@ -294,6 +312,22 @@ class TestTypes:
         with pytest.raises(InvalidInputError, match="dtype must be 'float32'"):
             render(table_of(), **parameters)
 
+    def test_a_column_of_text_is_no_weight(self):
+        table = table_of(2, quality=np.array(["good", "bad"]))
+        with pytest.raises(InvalidInputError, match=r"X\[0\]: column 'quality' must hold numbers"):
+            Renderer(weights="quality").transform([table])
+
+    def test_channels_that_are_no_whole_numbers_are_refused(self):
+        table = table_of(2, channel=[0.5, 1.0])
+        with pytest.raises(InvalidInputError, match="column 'channel' must hold whole numbers"):
+            Renderer(channels="all").transform(table)
+        whole = Renderer(channels="all").transform(table_of(2, channel=[0.0, 1.0]))
+        assert whole.channel.dtype == np.int64
+
+    def test_all_channels_of_an_empty_table_are_refused(self):
+        with pytest.raises(InvalidInputError, match="channels='all' of an empty table"):
+            Renderer(channels="all").transform(table_of(0))
+
     def test_weights_that_are_no_numbers_are_left_out_with_a_warning(self):
         table = table_of(4, photons=[1.0, np.nan, 3.0, np.inf])
         with pytest.warns(UnusedRowsWarning, match="2 of 4 localizations have no usable value of"):
@@ -315,6 +349,10 @@ class TestTypes:
         ({"channels": "red"}, "channels must be 'all'"),
         ({"channels": [0.5]}, "channels must be 'all'"),
         ({"channels": []}, "channels must be 'all'"),
+        ({"channels": [1, 1]}, "channels must be 'all', a list of different int"),
+        ({"channels": [[1], [2, 3]]}, "channels must be 'all'"),
+        ({"z_bins": ["low", "high"]}, "z_bins must be a number of slices"),
+        ({"sigma": np.array([1.0, 2.0])}, "sigma must be a positive number"),
         ({"n_threads": 0}, "n_threads must be a whole number"),
     ],
 )

@@ -21,6 +21,8 @@ Integrals over pixels of something narrower depend on how it falls on the grid: 
 
 _LANES = 8
 
+_SINGULAR = 1e-13
+
 # What the published code adds to the corners of every window.
 _CORNER = 0.001
 
@@ -191,7 +193,10 @@ def _sample_window(
     pixel; the lower half of the window is the upper one's image.
     """
     yy, yx, xx = covariance
-    determinant = yy * xx - yx * yx
+    # Counts beyond 1e13 drown what the corners add, and a line of them has no width at all.
+    least = _SINGULAR * (yy + xx)
+    yy, xx = max(yy, least), max(xx, least)
+    determinant = max(yy * xx - yx * yx, _SINGULAR * yy * xx)
     a, b, c = xx / determinant, -yx / determinant, yy / determinant  # of dy², dy dx, dx²
     side = 2 * half + 1
     bend = math.exp(-c)

@@ -13,8 +13,9 @@ from scipy.special import ndtr
 REACH = 4.0
 """Standard deviations from its centre at which a Gaussian is cut off."""
 
-# What is narrower is drawn like this: the formula needs some width.
-_POINT_PX = 1e-3
+# What is narrower or wider is drawn like these: the formula needs some width, and beyond a million
+# pixels every image is flat.
+_POINT_PX, _FLAT_PX = 1e-3, 1e6
 _LANES = 8
 TILE_PX = 32
 """Side of the tiles in which points are drawn; with what they reach, a core's cache holds them."""
@@ -130,9 +131,9 @@ def sort_into_tiles(
         point[0] = row - tile_row * TILE_PX
         point[1] = column - tile_column * TILE_PX
         sigma = sigma_y[k if len(sigma_y) > 1 else 0]
-        point[2] = max(min(max(sigma * scale, low), high) * per_pixel, _POINT_PX)
+        point[2] = min(max(min(max(sigma * scale, low), high) * per_pixel, _POINT_PX), _FLAT_PX)
         sigma = sigma_x[k if len(sigma_x) > 1 else 0]
-        point[3] = max(min(max(sigma * scale, low), high) * per_pixel, _POINT_PX)
+        point[3] = min(max(min(max(sigma * scale, low), high) * per_pixel, _POINT_PX), _FLAT_PX)
         point[4] = weights[k if len(weights) > 1 else 0]
     # Each tile's points now end where the next one's start.
     for tile in range(len(next_of) - 1, 0, -1):

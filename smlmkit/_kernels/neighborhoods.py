@@ -154,7 +154,7 @@ def draw_kernels(
             continue
         top = max(math.ceil(center_y - reach_y), 0)
         bottom = min(math.floor(center_y + reach_y), height - 1)
-        most = (bottom - top + 1) * (2 * int(_DRAW_REACH * math.sqrt(xx)) + 2)
+        most = (bottom - top + 1) * min(2 * int(_DRAW_REACH * math.sqrt(xx)) + 2, width)
         if most > len(values):
             values = np.empty(2 * most)
         # Given the row, x is normal about center_x + slope * dy with this variance.

@@ -96,15 +96,33 @@ def write_image(
     >>> image.x.values[:3]
     array([ 5., 15., 25.])
     """
-    write = _WRITER_OF_FORMAT[_format_of(path, format)]
+    write = _WRITER_OF_FORMAT[image_format(path, format)]
     grid_of(image, stacks=True)
     if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
         raise InvalidTypeError(f"an image holds real numbers of at most 64 bits, not {image.dtype}")
     write(image, path, overwrite)
 
 
-def _format_of(path: str | os.PathLike[str], chosen: str | None) -> str:
-    """Give the format that is asked for or that the suffix names."""
+def image_format(path: str | os.PathLike[str], chosen: str | None = None) -> str:
+    """Give the format in which `write_image` writes a path.
+
+    Parameters
+    ----------
+    path : path-like
+        Where to write.
+    chosen : {"ome-zarr", "tiff", "png"}, optional
+        The format, whatever the suffix is.
+
+    Returns
+    -------
+    str
+        The format.
+
+    Raises
+    ------
+    InvalidInputError
+        If neither is known.
+    """
     name = Path(path).name.lower()
     # A plain TIFF of this name would send readers to OME metadata that is not there.
     is_ome_tiff = name.endswith((".ome.tif", ".ome.tiff"))
