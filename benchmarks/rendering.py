@@ -334,7 +334,7 @@ def measure_memory(points: Localizations, blinks: Localizations) -> list[Row]:
     counts = Renderer(PIXEL_SIZE).transform(blinks)
     ways = {
         "histogram": (Renderer(PIXEL_SIZE), points),
-        "Gaussians": (Renderer(PIXEL_SIZE, "gaussian"), blinks),
+        "Gaussians": (Renderer(PIXEL_SIZE, "gaussian", sigma=13), points),
         "average of shifted histograms": (Renderer(PIXEL_SIZE, "average_shifted"), points),
         "GaussianKDE": (GaussianKDE(), counts),
         "AnisotropicKDE, integrated": (AnisotropicKDE(), counts),
