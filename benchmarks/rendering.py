@@ -104,8 +104,7 @@ def main() -> None:
         ),
     }
     if options.data is not None:
-        edge = options.size * PIXEL_SIZE
-        field = read_counts(options.data / "spot04_sub.png").crop((0, 0, edge, edge))
+        field = crop_middle(read_counts(options.data / "spot04_sub.png"), options.size)
         measurements["Density estimates of a real sparse field"] = lambda: measure_densities(
             Renderer(PIXEL_SIZE).transform(field), options.repeats
         )
@@ -297,6 +296,16 @@ def measure_gaussian(run: Run, table: Localizations, size: int) -> list[Row]:
             measured["max_error"] = float(np.abs(image - exact).max() / exact.max())
             measured["mass_error"] = float((image - exact).sum() / exact.sum())
     return rows
+
+
+def crop_middle(field: Localizations, size: int) -> Localizations:
+    """Crop the middle of a field to at most so many pixels a side."""
+    edge = size * PIXEL_SIZE
+    _, _, height, width = field.field_of_view
+    top, left = (
+        max(0.0, (side - edge) // (2 * PIXEL_SIZE) * PIXEL_SIZE) for side in (height, width)
+    )
+    return field.crop((top, left, top + edge, left + edge))
 
 
 def make_dense_counts(size: int) -> xr.DataArray:
