@@ -115,8 +115,7 @@ class IsolatedFilter(TableTransformer):
     min_neighbors : int, default=3
         How many neighbours a localization needs to be kept, itself not counted.
     n_threads : int, optional
-        Threads to use, by default all (``OMP_NUM_THREADS``, if that is set). The result does not
-        depend on it.
+        Threads to use at most, by default all, see `Renderer`. The result does not depend on it.
 
     Raises
     ------

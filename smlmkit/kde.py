@@ -147,22 +147,23 @@ class AdaptiveKDE(ImageTransformer):
         return partial(self._estimate, n_threads=check_threads(self.n_threads))
 
     def _estimate(self, image: xr.DataArray, n_threads: int) -> xr.DataArray:
-        grid, counts = grid_of(image, stacks=True), _counts_of(image)
-        density = np.zeros(counts.shape, np.float32)
-        for counts_plane, density_plane in zip(_planes(counts), _planes(density), strict=True):
-            pilot = counts_plane.copy()
-            profile = gaussian_profile(self.sigma / grid.pixel_size, grid.shape)
-            smooth_separably(pilot, profile, n_threads)
-            y, x, mass = _occupied_pixels(counts_plane, grid)
+        grid = grid_of(image, stacks=True)
+        profile = gaussian_profile(self.sigma / grid.pixel_size, grid.shape)
+
+        def spread(counts: Pixels, density: Pixels) -> None:
+            y, x, mass = _occupied_pixels(counts, grid)
             if len(mass) == 0:
-                continue
-            sigmas = self.sigma * self._factors(pilot[counts_plane > 0], mass, grid.pixel_size)
+                return
+            pilot = counts.copy()
+            smooth_separably(pilot, profile, n_threads)
+            sigmas = self.sigma * self._factors(pilot[counts > 0], mass, grid.pixel_size)
             draw_gaussians(
-                *(y, x, sigmas, sigmas, grid, grid.field_of_view, density_plane),
+                *(y, x, sigmas, sigmas, grid, grid.field_of_view, density),
                 weights=mass,
                 n_threads=n_threads,
             )
-        return image.copy(data=density)
+
+        return _estimate_planes(image, spread)
 
     def _factors(self, pilot: Pixels, mass: Floats, pixel_size: float) -> Floats:
         """Give each occupied pixel's width as a multiple of sigma."""
@@ -337,19 +338,15 @@ class AnisotropicKDE(StatelessTransformer):
         return partial(self._spread_by_neighbors, n_threads=n_threads)
 
     def _spread_windows(self, image: xr.DataArray, n_threads: int) -> xr.DataArray:
-        counts = _counts_of(image)
-        density = np.zeros(counts.shape, np.float32)
         # Of a window larger than the image only the part inside counts.
-        half = min(self.window // 2, max(counts.shape[-2:]))
+        half = min(self.window // 2, max(image.shape[-2:]))
         scale, integrated = float(self.scale), self.mode == "integrated"
-        for counts_plane, density_plane in zip(_planes(counts), _planes(density), strict=True):
-            run_bands(
-                partial(spread_windows, counts_plane, half, scale, integrated, density_plane),
-                counts_plane.shape[0],
-                n_threads,
-                min_rows=4 * self.window,
-            )
-        return image.copy(data=density)
+
+        def spread(counts: Pixels, density: Pixels) -> None:
+            spread_rows = partial(spread_windows, counts, half, scale, integrated, density)
+            run_bands(spread_rows, len(counts), n_threads, min_rows=4 * self.window)
+
+        return _estimate_planes(image, spread)
 
     def _spread_by_neighbors(
         self, sample: xr.DataArray | Localizations, n_threads: int
@@ -362,12 +359,22 @@ class AnisotropicKDE(StatelessTransformer):
             points = sample.y, sample.x, np.ones(len(sample))
             draw_by_neighbors(*points, shape, grid, box, density, n_threads)
             return to_image(density, grid)
-        grid, counts = grid_of(sample, stacks=True), _counts_of(sample)
-        density = np.zeros(counts.shape, np.float32)
-        for counts_plane, density_plane in zip(_planes(counts), _planes(density), strict=True):
-            points = _occupied_pixels(counts_plane, grid)
-            draw_by_neighbors(*points, shape, grid, grid.field_of_view, density_plane, n_threads)
-        return sample.copy(data=density)
+        grid = grid_of(sample, stacks=True)
+
+        def spread(counts: Pixels, density: Pixels) -> None:
+            points = _occupied_pixels(counts, grid)
+            draw_by_neighbors(*points, shape, grid, grid.field_of_view, density, n_threads)
+
+        return _estimate_planes(sample, spread)
+
+
+def _estimate_planes(image: xr.DataArray, spread: Callable[[Pixels, Pixels], None]) -> xr.DataArray:
+    """Estimate the density of each plane; `spread` fills an empty one from one of counts."""
+    counts = _counts_of(image)
+    density = np.zeros(counts.shape, np.float32)
+    for counts_plane, density_plane in zip(_planes(counts), _planes(density), strict=True):
+        spread(counts_plane, density_plane)
+    return image.copy(data=density)
 
 
 def _planes(values: NDArray[Any]) -> NDArray[Any]:

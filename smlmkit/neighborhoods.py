@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from smlmkit._kernels.gaussian import FLAT_PX
 from smlmkit._kernels.neighborhoods import draw_kernels, shape_kernels
 from smlmkit._threads import run_bands
 from smlmkit.drawing import draw_gaussians
@@ -13,13 +14,11 @@ from smlmkit.grid import FieldOfView, PixelGrid
 
 Floats = NDArray[np.float64]
 
-# Results change little with these: docs/benchmarks.md has the figures.
+# Chosen on real fields together with the defaults of `AnisotropicKDE`.
 _PRIOR_NEIGHBORS = 8.0
 _SHARPENING_REACH = 1.75
 _ISOLATION = 0.3
 _MIN_SIGMA_PX = 0.5
-# Wider than any image.
-_FLAT_PX = 1e6
 
 
 class Neighborhood(NamedTuple):
@@ -73,11 +72,11 @@ def draw_by_neighbors(
         Threads to use. The result does not depend on it.
     """
     size = grid.pixel_size
-    radius = min(neighborhood.radius / size, _FLAT_PX)
-    sigma = min(max(neighborhood.sigma / size, _MIN_SIGMA_PX), _FLAT_PX)
+    radius = min(neighborhood.radius / size, FLAT_PX)
+    sigma = min(max(neighborhood.sigma / size, _MIN_SIGMA_PX), FLAT_PX)
     y_px, x_px = (y - grid.origin[0]) / size, (x - grid.origin[1]) / size
     # Rows of this height hold few points beyond a neighbourhood's ends and are still not many.
-    row_height = max(radius / 4, sigma / 4)
+    row_height = max(radius, sigma) / 4
     row = (y_px / row_height).astype(np.int64)
     order = np.lexsort((x_px, row))
     row_starts = np.searchsorted(row[order], np.arange(row.max(initial=0) + 2))
@@ -88,9 +87,9 @@ def draw_by_neighbors(
         (y_px[order], x_px[order], mass, row_starts, row_height),
         radius,
         sigma,
-        float(neighborhood.max_aspect),
+        neighborhood.max_aspect,
         _PRIOR_NEIGHBORS,
-        float(neighborhood.sharpening),
+        neighborhood.sharpening,
         _SHARPENING_REACH,
         _ISOLATION,
         kernels,

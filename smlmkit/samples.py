@@ -1,6 +1,6 @@
 """What a user hands in as X: one table or image, or a list with one a field of view."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,18 +43,7 @@ def as_fovs(X: object) -> tuple[list[Localizations], bool]:
             "X must be Localizations, a DataFrame, an (n, 2) or (n, 3) array, or a list of these, "
             f"got {type(X).__name__}"
         )
-    samples: Sequence[Any] = X  # type: ignore[assignment]
-    fovs, problems = [], []
-    for position, sample in enumerate(samples):
-        try:
-            fovs.append(sample if isinstance(sample, Localizations) else Localizations(sample))
-        except (InvalidInputError, InvalidTypeError) as error:
-            problems.append(f"X[{position}]: {error}")
-    if problems:
-        raise InvalidInputError("\n".join(problems))
-    if not fovs:
-        raise InvalidInputError("X is an empty list: it needs at least one field of view")
-    return fovs, False
+    return _each(X, _as_fov, "field of view"), False  # type: ignore[arg-type]
 
 
 def as_images(X: object) -> tuple[list[xr.DataArray], bool]:
@@ -78,25 +67,35 @@ def as_images(X: object) -> tuple[list[xr.DataArray], bool]:
         If X is no image on a grid, or some of its samples are none; the message names each of them.
     """
     if isinstance(X, str | bytes) or not isinstance(X, Sequence):
-        _check_image(X)
-        return [X], True  # type: ignore[list-item]
-    problems = []
-    for position, sample in enumerate(X):
+        return [_as_image(X)], True
+    return _each(X, _as_image, "image"), False
+
+
+def _each(samples: Sequence[Any], convert: Callable[[Any], Any], kind: str) -> list[Any]:
+    """Convert every sample, or name all that cannot be."""
+    converted, problems = [], []
+    for position, sample in enumerate(samples):
         try:
-            _check_image(sample)
+            converted.append(convert(sample))
         except (InvalidInputError, InvalidTypeError) as error:
             problems.append(f"X[{position}]: {error}")
     if problems:
         raise InvalidInputError("\n".join(problems))
-    if not X:
-        raise InvalidInputError("X is an empty list: it needs at least one image")
-    return list(X), False
+    if not converted:
+        raise InvalidInputError(f"X is an empty list: it needs at least one {kind}")
+    return converted
 
 
-def _check_image(image: Any) -> None:
-    grid_of(image, stacks=True)
+def _as_fov(sample: Any) -> Localizations:
+    return sample if isinstance(sample, Localizations) else Localizations(sample)
+
+
+def _as_image(sample: Any) -> xr.DataArray:
+    grid_of(sample, stacks=True)
+    image: xr.DataArray = sample
     if image.dtype.kind not in "iufb":
         raise InvalidInputError(f"an image holds real numbers, got dtype {image.dtype}")
+    return image
 
 
 def numeric_column(fov: Localizations, name: str) -> NDArray[Any]:

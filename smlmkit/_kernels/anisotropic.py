@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from smlmkit._kernels.gaussian import REACH, cut_normal_distribution
+from smlmkit._kernels.gaussian import LANES, REACH, cut_normal_distribution
 
 MIN_VARIANCE = 0.25
 """Least variance along a principal axis, in square pixels.
@@ -18,8 +18,6 @@ MIN_VARIANCE = 0.25
 Integrals over pixels of something narrower depend on how it falls on the grid: at a variance of
 1/12 the width across a diagonal is 1.41 times that across an axis, at this one 1.01 times.
 """
-
-_LANES = 8
 
 _SINGULAR = 1e-13
 
@@ -49,11 +47,11 @@ def spread_windows(
     side = 2 * half + 1
     # Windows are as wide as whole vectors, their last columns 0; so wide are the margins of the
     # rows that they are added to, so that a window may reach over the image's border.
-    lanes = (side + _LANES - 1) // _LANES * _LANES
+    lanes = (side + LANES - 1) // LANES * LANES
     unfinished = np.zeros((side, half + width + lanes))
     shares = np.zeros((side, lanes))
     column_sums = np.empty((3, side))
-    edges = np.empty(side + _LANES)  # whole vectors
+    edges = np.empty(side + LANES)  # whole vectors
     last_center = min(stop_row + half, height) - 1
     for i in range(max(first_row - half, 0), last_center + 1):
         for j in range(width):
@@ -266,7 +264,7 @@ def _integrate_line(
     low_weight = _WEIGHTS[0] * math.exp(-0.5 * low * low / uu)
     middle_weight = _WEIGHTS[1] * math.exp(-0.5 * middle * middle / uu)
     high_weight = _WEIGHTS[2] * math.exp(-0.5 * high * high / uu)
-    for k in range(((2 * half + 1) // _LANES + 1) * _LANES):
+    for k in range(((2 * half + 1) // LANES + 1) * LANES):
         v = k - half - 0.5
         edges[k] = (
             low_weight * cut_normal_distribution((v - slope * low) * per_reach)

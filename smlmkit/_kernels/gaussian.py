@@ -15,8 +15,9 @@ REACH = 4.0
 
 # What is narrower or wider is drawn like these: the formula needs some width, and beyond a million
 # pixels every image is flat.
-_POINT_PX, _FLAT_PX = 1e-3, 1e6
-_LANES = 8
+_POINT_PX, FLAT_PX = 1e-3, 1e6
+# Numbers that a processor takes at once.
+LANES = 8
 TILE_PX = 32
 """Side of the tiles in which points are drawn; with what they reach, a core's cache holds them."""
 
@@ -64,7 +65,7 @@ def _shares(
     reach = REACH * sigma
     first = int(max(center - reach, 0.0))
     n_shares = min(int(center + reach), n_pixels - 1) - first + 1
-    n_filled = (n_shares // _LANES + 1) * _LANES
+    n_filled = (n_shares // LANES + 1) * LANES
     per_pixel = 1.0 / reach
     start = (first - center) * per_pixel
     for j in range(n_filled):
@@ -76,6 +77,13 @@ def _shares(
     for j in range(n_shares, n_filled):
         shares[j] = 0
     return first, n_shares
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _width_px(sigma: float, rule: tuple[float, float, float], per_pixel: float) -> float:
+    """Give the standard deviation in pixels that follows from one in nm."""
+    scale, low, high = rule
+    return min(max(min(max(sigma * scale, low), high) * per_pixel, _POINT_PX), FLAT_PX)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -102,7 +110,6 @@ def sort_into_tiles(
     outside of the half-open box; they are left out.
     """
     y_min, x_min, y_max, x_max = box
-    scale, low, high = rule
     per_pixel = 1 / pixel_size
     across = tile_starts.shape[1]
     next_of = tile_starts.reshape(-1)
@@ -130,10 +137,8 @@ def sort_into_tiles(
         next_of[tile] += 1
         point[0] = row - tile_row * TILE_PX
         point[1] = column - tile_column * TILE_PX
-        sigma = sigma_y[k if len(sigma_y) > 1 else 0]
-        point[2] = min(max(min(max(sigma * scale, low), high) * per_pixel, _POINT_PX), _FLAT_PX)
-        sigma = sigma_x[k if len(sigma_x) > 1 else 0]
-        point[3] = min(max(min(max(sigma * scale, low), high) * per_pixel, _POINT_PX), _FLAT_PX)
+        point[2] = _width_px(sigma_y[k if len(sigma_y) > 1 else 0], rule, per_pixel)
+        point[3] = _width_px(sigma_x[k if len(sigma_x) > 1 else 0], rule, per_pixel)
         point[4] = weights[k if len(weights) > 1 else 0]
     # Each tile's points now end where the next one's start.
     for tile in range(len(next_of) - 1, 0, -1):
@@ -164,9 +169,9 @@ def draw_tiles(
             reach = max(reach, REACH * points[piece, i, 2])
     first_tile_row = max(int((first_row - reach) // TILE_PX), 0)
     last_tile_row = min(int((stop_row + reach) // TILE_PX), n_tile_rows - 1)
-    shares_y = np.empty(height + 2 * _LANES, np.float32)
-    shares_x = np.empty(width + 2 * _LANES, np.float32)
-    edges = np.empty(max(height, width) + 2 * _LANES + 1)
+    shares_y = np.empty(height + 2 * LANES, np.float32)
+    shares_x = np.empty(width + 2 * LANES, np.float32)
+    edges = np.empty(max(height, width) + 2 * LANES + 1)
     for tile_row in range(first_tile_row, last_tile_row + 1):
         for tile_column in range(n_edges - 1):
             for piece in range(n_pieces):
@@ -181,7 +186,7 @@ def draw_tiles(
                     top, n_rows = _shares(center_y, point[2], height, edges, shares_y)
                     left, n_columns = _shares(center_x, point[3], width, edges, shares_x)
                     # Whole vectors, unless they leave the image; beyond n_columns they add 0.
-                    n_filled = (n_columns + _LANES - 1) // _LANES * _LANES
+                    n_filled = (n_columns + LANES - 1) // LANES * LANES
                     n_added = np.uint64(n_filled if left + n_filled <= width else n_columns)
                     for row in range(max(top, first_row), min(top + n_rows, stop_row)):
                         share = shares_y[row - top] * point[4]

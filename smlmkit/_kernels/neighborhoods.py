@@ -11,11 +11,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from smlmkit._kernels.gaussian import REACH
+
 # Neighbours are weighted by (1 - q / 8)², q being their squared distance in standard deviations:
 # it has the variance of the Gaussian, ends smoothly and, without an exponential, runs on vectors.
 _SUM_REACH = math.sqrt(8.0)
-# Standard deviations at which drawn Gaussians end.
-_DRAW_REACH = 4.0
 # How often the shape of a neighbourhood is estimated from the neighbourhood of the last shape.
 _N_SHAPES = 3
 # A pixel's own second moment, which sampling at its centre leaves out of an integral over it.
@@ -149,12 +149,12 @@ def draw_kernels(
     for k in range(len(kernels)):
         center_y, center_x = kernels[k, 0] - 0.5, kernels[k, 1] - 0.5
         yy, yx, xx = kernels[k, 2] + _PIXEL_VARIANCE, kernels[k, 3], kernels[k, 4] + _PIXEL_VARIANCE
-        reach_y = _DRAW_REACH * math.sqrt(yy)
+        reach_y = REACH * math.sqrt(yy)
         if center_y + reach_y < first_row or center_y - reach_y > stop_row - 1:
             continue
         top = max(math.ceil(center_y - reach_y), 0)
         bottom = min(math.floor(center_y + reach_y), height - 1)
-        most = (bottom - top + 1) * min(2 * int(_DRAW_REACH * math.sqrt(xx)) + 2, width)
+        most = (bottom - top + 1) * min(2 * int(REACH * math.sqrt(xx)) + 2, width)
         if most > len(values):
             values = np.empty(2 * most)
         # Given the row, x is normal about center_x + slope * dy with this variance.
@@ -191,5 +191,5 @@ def _row_ends(
 ) -> tuple[int, int]:
     """Give the first and the last pixel of the ellipse in a row of the image."""
     middle = center_x + slope * dy
-    half = math.sqrt(max(_DRAW_REACH * _DRAW_REACH - dy * dy / yy, 0.0) * variance)
+    half = math.sqrt(max(REACH * REACH - dy * dy / yy, 0.0) * variance)
     return max(math.ceil(middle - half), 0), min(math.floor(middle + half), width - 1)
