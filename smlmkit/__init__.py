@@ -12,6 +12,7 @@ _HOME_OF_NAME = {
     "AdaptiveKDE": "kde",
     "AnisotropicKDE": "kde",
     "CountFilter": "filters",
+    "FRCCurve": "resolution",
     "FRCScorer": "scoring",
     "FieldOfView": "grid",
     "FrameWindow": "filters",
@@ -27,7 +28,11 @@ _HOME_OF_NAME = {
     "SmlmkitWarning": "errors",
     "Thin": "filters",
     "concat": "localizations",
+    "fourier_shell_correlation": "resolution",
+    "frc_by_fraction": "resolution",
     "frc_curve": "resolution",
+    "frc_map": "resolution",
+    "frc_of_slices": "resolution",
     "frc_resolution": "resolution",
     "load_model": "reconstruct",
     "make_acquisitions": "simulate.datasets",
@@ -75,7 +80,12 @@ if TYPE_CHECKING:
     from smlmkit.reconstruct import N2NReconstructor as N2NReconstructor
     from smlmkit.reconstruct import load_model as load_model
     from smlmkit.render import Renderer as Renderer
+    from smlmkit.resolution import FRCCurve as FRCCurve
+    from smlmkit.resolution import fourier_shell_correlation as fourier_shell_correlation
+    from smlmkit.resolution import frc_by_fraction as frc_by_fraction
     from smlmkit.resolution import frc_curve as frc_curve
+    from smlmkit.resolution import frc_map as frc_map
+    from smlmkit.resolution import frc_of_slices as frc_of_slices
     from smlmkit.resolution import frc_resolution as frc_resolution
     from smlmkit.scoring import FRCScorer as FRCScorer
     from smlmkit.scoring import PoissonScorer as PoissonScorer

@@ -119,7 +119,7 @@ def test_frc_resolution_is_the_one_of_the_curve(table):
 
 
 def test_one_image_is_not_enough(table):
-    with pytest.raises(InvalidTypeError, match="expected Localizations or two images"):
+    with pytest.raises(InvalidInputError, match="one image cannot be split by 'auto'"):
         frc_curve(images()[0])
     with pytest.raises(InvalidTypeError, match="got one DataFrame"):
         frc_curve(pd.DataFrame({"x": [1.0], "y": [2.0]}))
@@ -134,5 +134,5 @@ def test_splits_start_where_a_single_split_does(table):
 
 
 def test_at_least_one_split_is_needed(table):
-    with pytest.raises(InvalidInputError, match="repeats must be at least 1, got 0"):
+    with pytest.raises(InvalidInputError, match="repeats must be a whole number of at least 1"):
         frc_curve(table, repeats=0)

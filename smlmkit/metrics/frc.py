@@ -1,87 +1,25 @@
 """Fourier ring correlation: up to which spatial frequency two images agree.
 
-`smlmkit.metrics.rings` says what a ring is.
+`smlmkit.metrics.rings` says what a ring is, `smlmkit.resolution` what a user calls.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.signal import savgol_filter
+from numpy.typing import ArrayLike
+from scipy.ndimage import convolve1d
+from scipy.signal import savgol_coeffs, savgol_filter
 
 from smlmkit.errors import InvalidInputError
-from smlmkit.grid import check_pixel_size
-from smlmkit.metrics.rings import Floats, RingCorrelation, Window, ring_correlation
+from smlmkit.metrics.rings import Floats, Window, ring_correlation
 
 Threshold = Literal["1/7", "half-bit", "one-bit", "3-sigma"]
 
 # log2(1 + 2 SNR) bits: the signal-to-noise ratio that each half of the data then has.
 _SNR_OF_BITS = {"half-bit": (math.sqrt(2) - 1) / 2, "one-bit": 0.5}
 _MIN_SMOOTHED_RINGS = 5
-
-
-@dataclass(frozen=True, eq=False)
-class FRCCurve:
-    """A Fourier ring correlation and the resolution read from it.
-
-    Parameters
-    ----------
-    frequency : ndarray of shape (n_rings,)
-        Middle of every ring in cycles/nm.
-    correlation : ndarray of shape (n_rings,)
-        The correlation, or its mean over repeats; nan where an image is constant.
-    smoothed : ndarray of shape (n_rings,)
-        The curve from which the resolution is read.
-    count : ndarray of shape (n_rings,)
-        Samples in every ring of the whole Fourier plane.
-    threshold_curve : ndarray of shape (n_rings,)
-        The threshold at every ring.
-    threshold : {"1/7", "half-bit", "one-bit", "3-sigma"}
-        Name of the threshold.
-    pixel_size : float
-        Edge of a pixel in nm.
-    resolution : float
-        Where the smoothed curve first falls below the threshold, in nm; nan when there is none.
-    resolution_sd : float
-        Standard deviation of the resolution over repeats in nm; nan with fewer than two repeats or
-        when one of them has no resolution.
-    reason : str
-        Why there is no resolution; empty when there is one.
-    """
-
-    frequency: Floats = field(repr=False)
-    correlation: Floats = field(repr=False)
-    smoothed: Floats = field(repr=False)
-    count: NDArray[np.int64] = field(repr=False)
-    threshold_curve: Floats = field(repr=False)
-    threshold: Threshold
-    pixel_size: float
-    resolution: float
-    resolution_sd: float
-    reason: str
-
-    def area(self, cutoff: float = 0.2) -> float:
-        """Give the mean correlation over the rings up to a cutoff, without ring 0.
-
-        Parameters
-        ----------
-        cutoff : float, default=0.2
-            Highest frequency in cycles per pixel, at most 0.5.
-
-        Returns
-        -------
-        float
-            The area; nan where an image is constant.
-
-        Raises
-        ------
-        InvalidInputError
-            If `cutoff` is not in (0, 0.5] or below the first ring.
-        """
-        return _mean_up_to(cutoff, self.frequency * self.pixel_size, self.correlation)
+_DEGREE = 2
 
 
 def frc_area(
@@ -125,79 +63,45 @@ def frc_area(
     1.0
     """
     rings = ring_correlation(first, second, window=window)
-    return _mean_up_to(cutoff, rings.frequency, rings.correlation)
+    return mean_up_to(cutoff, rings.frequency, rings.correlation)
 
 
-def curve_from_rings(
-    repeats: Sequence[RingCorrelation],
-    pixel_size: float,
-    *,
-    threshold: Threshold = "1/7",
-    smoothing: float = 0.1,
-) -> FRCCurve:
-    """Average repeated ring correlations and read the resolution.
+def mean_up_to(cutoff: float, frequency: Floats, correlation: Floats) -> float:
+    """Average a curve over the rings up to a cutoff, without ring 0.
 
     Parameters
     ----------
-    repeats : sequence of RingCorrelation
-        One or more, of images of one shape.
-    pixel_size : float
-        Edge of a pixel in nm.
-    threshold : {"1/7", "half-bit", "one-bit", "3-sigma"}, default="1/7"
-        What the curve must stay above, see `threshold_curve`.
-    smoothing : float, default=0.1
-        Span of the smoothing as a share of the rings, in [0, 1): over at least five rings, a
-        parabola is fitted around every ring (a Savitzky-Golay filter). 0 does not smooth.
+    cutoff : float
+        Highest frequency in cycles per pixel, at most 0.5.
+    frequency : ndarray of shape (n_rings,)
+        Middle of every ring in cycles per pixel.
+    correlation : ndarray of shape (n_rings,)
+        The curve.
 
     Returns
     -------
-    FRCCurve
-        The mean curve and its resolution.
+    float
+        The mean.
 
     Raises
     ------
     InvalidInputError
-        If a parameter is out of range.
-
-    Notes
-    -----
-    The resolution is 1 / q at the first q where the smoothed curve falls below the threshold,
-    linearly interpolated between rings. Ring 0 and the innermost rings whose threshold is 1 or more
-    do not count. A curve that starts below the threshold or never falls below it has none.
+        If `cutoff` is not in (0, 0.5] or below the first ring.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> frequency, count = np.arange(5) / 8, np.ones(5, int)
-    >>> rings = RingCorrelation(frequency, np.array([1, 1, 0.9, 0.1, 0]), count)
-    >>> curve = curve_from_rings([rings], pixel_size=10, smoothing=0)
-    >>> round(curve.resolution, 2)  # between rings 2 and 3, at 40 and 26.7 nm
-    27.15
+    >>> mean_up_to(0.5, np.array([0, 0.25, 0.5]), np.array([1, 0.8, 0.4]))
+    0.6000000000000001
     """
-    size = check_pixel_size(pixel_size)
-    if not 0 <= smoothing < 1:
-        raise InvalidInputError(f"smoothing must be in [0, 1), got {smoothing!r}")
-    frequency, count = repeats[0].frequency / size, repeats[0].count
-    level = threshold_curve(threshold, count)
-    correlation = np.mean([rings.correlation for rings in repeats], axis=0)
-    smoothed = _smooth(correlation, smoothing)
-    resolution, reason = _first_crossing(frequency, smoothed, level, threshold)
-    each = [
-        _first_crossing(frequency, _smooth(rings.correlation, smoothing), level, threshold)[0]
-        for rings in repeats
-    ]
-    return FRCCurve(
-        frequency=frequency,
-        correlation=correlation,
-        smoothed=smoothed,
-        count=count,
-        threshold_curve=level,
-        threshold=threshold,
-        pixel_size=size,
-        resolution=resolution,
-        resolution_sd=float(np.std(each, ddof=1)) if len(each) > 1 else math.nan,
-        reason=reason,
-    )
+    if not 0 < cutoff <= 0.5:
+        raise InvalidInputError(f"cutoff must be in (0, 0.5] cycles per pixel, got {cutoff!r}")
+    # A share of 1e-9 forgives rounding errors.
+    n_rings = int(np.searchsorted(frequency, cutoff * (1 + 1e-9), side="right"))
+    if n_rings < 2:
+        raise InvalidInputError(
+            f"no ring up to {cutoff} cycles per pixel: the first one is at {frequency[1]:.3g}"
+        )
+    return float(correlation[1:n_rings].mean())
 
 
 def threshold_curve(threshold: Threshold, count: ArrayLike) -> Floats:
@@ -247,33 +151,137 @@ def threshold_curve(threshold: Threshold, count: ArrayLike) -> Floats:
     return np.asarray((snr + (noise + 1) / np.sqrt(n)) / (1 + snr + noise / np.sqrt(n)))
 
 
-def _mean_up_to(cutoff: float, frequency: Floats, correlation: Floats) -> float:
-    """Average rings 1 .. last, `frequency` in cycles per pixel; 1e-9 forgives float error."""
-    if not 0 < cutoff <= 0.5:
-        raise InvalidInputError(f"cutoff must be in (0, 0.5] cycles per pixel, got {cutoff!r}")
-    n_rings = int(np.searchsorted(frequency, cutoff * (1 + 1e-9), side="right"))
-    if n_rings < 2:
-        raise InvalidInputError(
-            f"no ring up to {cutoff} cycles per pixel: the first one is at {frequency[1]:.3g}"
-        )
-    return float(correlation[1:n_rings].mean())
+def correlation_sd(correlation: Floats, n_independent: Floats) -> Floats:
+    """Give the standard deviation of a ring's correlation that the noise of one split causes.
+
+    Parameters
+    ----------
+    correlation : ndarray of shape (n_rings,)
+        The expected correlation F.
+    n_independent : ndarray of shape (n_rings,)
+        Independent real numbers in every ring.
+
+    Returns
+    -------
+    ndarray of shape (n_rings,)
+        The standard deviation.
+
+    Notes
+    -----
+    sqrt((1 + 2 F - F^2) (1 - F)^2 / n) for one structure under fresh noise: the signal is the same
+    in both images and the noise normally distributed, so that F = s / (s + 1) at a signal-to-noise
+    ratio s; linear error propagation through numerator and denominator gives the rest. Negative
+    correlations count as 0, whose standard deviation is 1 / sqrt(n).
+
+    Examples
+    --------
+    >>> correlation_sd(np.array([0.0, 0.5, 1.0]), np.array([100.0, 100.0, 100.0])).round(4)
+    array([0.1   , 0.0661, 0.    ])
+    """
+    f = np.maximum(correlation, 0)
+    return np.asarray((1 - f) * np.sqrt((1 + 2 * f - f**2) / n_independent))
 
 
-def _smooth(correlation: Floats, span: float) -> Floats:
-    """Fit a parabola around every ring but ring 0, which only holds the images' means."""
-    n_rings = len(correlation) - 1
-    n_fitted = max(_MIN_SMOOTHED_RINGS, int(span * n_rings)) | 1
-    if span == 0 or n_fitted > n_rings or np.isnan(correlation).any():
+def smooth_curve(correlation: Floats, span: float) -> Floats:
+    """Fit a parabola around every ring but ring 0 (a Savitzky-Golay filter).
+
+    Parameters
+    ----------
+    correlation : ndarray of shape (n_rings,)
+        The curve. Ring 0 only holds the images' means and stays as it is.
+    span : float
+        Share of the rings, in [0, 1), that a parabola is fitted to, at least five; 0 for none.
+
+    Returns
+    -------
+    ndarray of shape (n_rings,)
+        The smooth curve; the curve itself where there are too few rings or nan.
+
+    Raises
+    ------
+    InvalidInputError
+        If `span` is out of range.
+
+    Examples
+    --------
+    >>> smooth_curve(np.array([1, 0.9, 0.6, 0.7, 0.4, 0.1]), span=0.5).round(2)
+    array([1.  , 0.84, 0.75, 0.6 , 0.39, 0.12])
+    """
+    if not 0 <= span < 1:
+        raise InvalidInputError(f"smoothing must be in [0, 1), got {span!r}")
+    n_fitted = _fitted_rings(len(correlation), span)
+    if n_fitted == 1 or np.isnan(correlation).any():
         return correlation
     smoothed = correlation.copy()
-    smoothed[1:] = savgol_filter(correlation[1:], n_fitted, polyorder=2)
+    smoothed[1:] = savgol_filter(correlation[1:], n_fitted, _DEGREE)
     return smoothed
 
 
-def _first_crossing(
+def smoothed_sd(sd: Floats, span: float) -> Floats:
+    """Give the standard deviation that `smooth_curve` leaves of independent errors.
+
+    Parameters
+    ----------
+    sd : ndarray of shape (n_rings,)
+        Standard deviation in every ring before.
+    span : float
+        As in `smooth_curve`.
+
+    Returns
+    -------
+    ndarray of shape (n_rings,)
+        Standard deviation in every ring after; at the ends of the curve an approximation.
+
+    Examples
+    --------
+    >>> round(float(smoothed_sd(np.full(50, 0.1), span=0.2)[25]), 3)
+    0.051
+    """
+    n_fitted = _fitted_rings(len(sd), span)
+    if n_fitted == 1:
+        return sd
+    weights = savgol_coeffs(n_fitted, _DEGREE)
+    smoothed = sd.copy()
+    smoothed[1:] = np.sqrt(convolve1d(sd[1:] ** 2, weights**2, mode="nearest"))
+    return smoothed
+
+
+def _fitted_rings(n_rings: int, span: float) -> int:
+    """Give an odd number of rings, 1 for no smoothing."""
+    n_fitted = max(_MIN_SMOOTHED_RINGS, int(span * (n_rings - 1))) | 1
+    return 1 if span == 0 or n_fitted > n_rings - 1 else n_fitted
+
+
+def first_crossing(
     frequency: Floats, curve: Floats, level: Floats, threshold: str
 ) -> tuple[float, str]:
-    """Find 1 / q where the curve first falls below the level, or say why it does not."""
+    """Find where a curve first falls below its threshold, or say why it does not.
+
+    Parameters
+    ----------
+    frequency, curve, level : ndarray of shape (n_rings,)
+        Middle of every ring in cycles/nm, the curve and the threshold there.
+    threshold : str
+        Name of the threshold, for the reason.
+
+    Returns
+    -------
+    frequency : float
+        Where the line between two rings meets the threshold, in cycles/nm; nan when there is none.
+    reason : str
+        Why there is none; empty when there is one.
+
+    Notes
+    -----
+    Ring 0 and the innermost rings whose threshold is 1 or more do not count. A curve that starts
+    below the threshold or never falls below it has no crossing.
+
+    Examples
+    --------
+    >>> curve = np.array([1, 1, 0.9, 0.1, 0])
+    >>> first_crossing(np.arange(5) / 80, curve, np.full(5, 0.5), "0.5")
+    (0.03125, '')
+    """
     if np.isnan(curve).any():
         return math.nan, "an image is constant: there is nothing to correlate"
     reachable = np.flatnonzero(level[1:] < 1) + 1
@@ -292,4 +300,4 @@ def _first_crossing(
         return math.nan, f"the curve starts below the {threshold} threshold"
     step = margin[k - 1] / (margin[k - 1] - margin[k])
     q = frequency[start + k - 1] + step * (frequency[start + k] - frequency[start + k - 1])
-    return float(1 / q), ""
+    return float(q), ""

@@ -1,12 +1,15 @@
-"""The correlation of two images ring by ring in Fourier space.
+"""The correlation of two images ring by ring, or of two stacks shell by shell, in Fourier space.
 
 Symbols: an image has `height` x `width` pixels; n = min(height, width) is its shorter side. With
 f = (f_y, f_x) the frequency of a sample in cycles per pixel, ring k holds the samples with
 round(n |f|) = k, k = 0 .. n // 2: rings of equal width 1 / n, also where the image is not square.
-Ring 0 holds the mean of the image; the corners beyond the last ring belong to none.
+Ring 0 holds the mean of the image; the corners beyond the last ring belong to none. A stack has
+slices of `spacing` pixels before these axes; its shells are as wide as the rings of its slices and
+end where the coarsest axis does.
 """
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +18,8 @@ import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal.windows import tukey
 
+from smlmkit._kernels.rings import add_ring_sums, count_ring_samples
+from smlmkit._threads import default_threads, run_bands
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 
 Window = Literal["tukey"] | None
@@ -25,47 +30,67 @@ TUKEY_ALPHA = 0.25
 """Tapered share of each side: an eighth at either end."""
 
 _MIN_SIDE_PX = 4
-_ROWS_AT_A_TIME = 32
+_ROWS_AT_A_TIME = 64
+# Sums over bands of rows are added in one order whatever the number of threads.
+_N_BANDS = 16
 
 
 @dataclass(frozen=True, eq=False)
 class RingCorrelation:
-    """The correlation of two images, ring by ring.
+    """What two images share and what each holds, ring by ring.
 
     Parameters
     ----------
     frequency : ndarray of shape (n_rings,)
         Middle of every ring in cycles per pixel.
-    correlation : ndarray of shape (n_rings,)
-        The correlation in [-1, 1].
+    shared : ndarray of shape (n_rings,)
+        Re sum(F1 F2*) over the samples of every ring; nan where an image is constant.
+    first_power, second_power : ndarray of shape (n_rings,)
+        Power of each image, sum |F1|^2 and sum |F2|^2; nan where an image is constant.
     count : ndarray of shape (n_rings,)
         Samples in every ring of the whole Fourier plane.
+    n_independent : ndarray of shape (n_rings,)
+        How many independent real numbers they are worth: `count` without a window; less with one,
+        which makes neighbouring samples alike.
     """
 
     frequency: Floats
-    correlation: Floats
+    shared: Floats
+    first_power: Floats
+    second_power: Floats
     count: NDArray[np.int64]
+    n_independent: Floats
+
+    @property
+    def correlation(self) -> Floats:
+        """Shared / sqrt(first_power second_power), in [-1, 1]; 0 where an image has no power."""
+        scale = np.sqrt(self.first_power) * np.sqrt(self.second_power)
+        correlation = np.where(np.isnan(scale), np.nan, 0.0)
+        np.divide(self.shared, scale, out=correlation, where=scale > 0)
+        return correlation.clip(-1, 1)
 
 
 def ring_correlation(
-    first: ArrayLike, second: ArrayLike, *, window: Window = "tukey"
+    first: ArrayLike, second: ArrayLike, *, window: Window = "tukey", spacing: float | None = None
 ) -> RingCorrelation:
-    """Correlate two images ring by ring in Fourier space.
+    """Correlate two images ring by ring, or two stacks shell by shell, in Fourier space.
 
     Parameters
     ----------
-    first, second : array of shape (height, width)
-        Two images of the same shape, at least 4 pixels a side.
+    first, second : array of shape (height, width) or (depth, height, width)
+        Two images, or with `spacing` two stacks, of the same shape, at least 4 pixels a side.
     window : {"tukey"} or None, default="tukey"
         ``"tukey"`` tapers an eighth of the image at every border (a Tukey window of alpha 0.25
         along each axis), so that the borders' jump does not correlate, after the mean under the
         window was taken off, so that it does not leak into the first rings; None leaves the images
         as they are, which suits periodic ones.
+    spacing : float, optional
+        Distance of the slices of a stack in pixels.
 
     Returns
     -------
     RingCorrelation
-        Frequencies in cycles per pixel, correlations and counts. The correlation is nan everywhere
+        Sums and correlations; frequencies in cycles per pixel. The correlation is nan everywhere
         when an image is constant, and 0 in a ring where an image has no power: nothing is shared.
 
     Raises
@@ -73,15 +98,18 @@ def ring_correlation(
     InvalidTypeError
         If an image does not hold real numbers.
     InvalidInputError
-        If the shapes differ, are not two-dimensional or too small, a value is not finite, or the
-        window is unknown.
+        If the shapes differ, have the wrong number of axes or are too small, a value is not finite,
+        or a parameter is out of range.
 
     Notes
     -----
     FRC(q) = Re sum(F1 F2*) / sqrt(sum |F1|^2 sum |F2|^2), the sums over the samples of ring q
-    (Saxton & Baumeister 1982; for localizations Nieuwenhuizen et al. 2013). It keeps its sign:
-    white independent noise has mean 0 and, without a window, standard deviation 1 / sqrt(count).
-    With a window ring 0, the mean, is 0 by construction.
+    (Saxton & Baumeister 1982; for localizations Nieuwenhuizen et al. 2013; over shells Harauz & van
+    Heel 1986). It keeps its sign: white independent noise has mean 0 and standard deviation
+    1 / sqrt(n_independent). With a window ring 0, the mean, is 0 by construction.
+
+    A taper w makes the spectrum's samples worth sum(w^2)^2 / (n sum(w^4)) of their number along an
+    axis of n pixels, 0.87 for this one.
 
     Examples
     --------
@@ -93,93 +121,251 @@ def ring_correlation(
     >>> round(float(rings.correlation[1:].mean()), 1)  # as much signal as noise
     0.5
     """
-    images = _check_image(first, "first"), _check_image(second, "second")
+    n_axes = 2 if spacing is None else 3
+    images = _check_image(first, "first", n_axes), _check_image(second, "second", n_axes)
     shape = images[0].shape
     if images[1].shape != shape:
         raise InvalidInputError(
             f"the images must have the same shape, got {shape} and {images[1].shape}"
         )
-    if window not in ("tukey", None):
-        raise InvalidInputError(f"window must be 'tukey' or None, got {window!r}")
-    count = _ring_counts(shape)
-    frequency = np.arange(len(count)) / min(shape)
-    if any(image.min() == image.max() for image in images):
-        return RingCorrelation(frequency, np.full(len(count), np.nan), count)
-    spectra = [scipy.fft.rfft2(_tapered(image, window), workers=-1) for image in images]
-    correlation = _correlate(spectra[0], spectra[1], shape)
+    if spacing is not None and not (math.isfinite(spacing) and spacing > 0):
+        raise InvalidInputError(f"spacing must be positive and finite, got {spacing!r}")
+    tapers = tapers_of(shape, window)
+    rings = rings_of(shape, spacing)
+    sums = _ring_sums(images, tapers, rings, window)
     if window is not None:
-        correlation[0] = 0  # the mean is gone: rounding errors are all that ring 0 holds
-    return RingCorrelation(frequency, correlation, count)
+        sums[:, 0] *= 0  # the mean is gone: rounding errors are all that ring 0 holds
+    shared, first_power, second_power = sums
+    return RingCorrelation(
+        rings.frequency,
+        shared,
+        first_power,
+        second_power,
+        rings.count,
+        np.multiply(rings.count, worth_of(tapers), dtype=np.float64),
+    )
 
 
-def _check_image(image: ArrayLike, name: str) -> NDArray[Any]:
+def tapers_of(shape: tuple[int, ...], window: Window) -> list[Floats]:
+    """Give the window's weights along every axis.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of an image or a stack.
+    window : {"tukey"} or None
+        As in `ring_correlation`.
+
+    Returns
+    -------
+    list of ndarray
+        One array an axis; ones without a window.
+
+    Raises
+    ------
+    InvalidInputError
+        If the window is unknown.
+    """
+    if window is None:
+        return [np.ones(side) for side in shape]
+    if window != "tukey":
+        raise InvalidInputError(f"window must be 'tukey' or None, got {window!r}")
+    return [tukey(side, TUKEY_ALPHA) for side in shape]
+
+
+def worth_of(tapers: list[Floats]) -> float:
+    """Give how many independent numbers a sample of a tapered image's spectrum is worth.
+
+    Parameters
+    ----------
+    tapers : list of ndarray
+        The window's weights along every axis.
+
+    Returns
+    -------
+    float
+        A share in (0, 1]; the formula stands in `ring_correlation`.
+    """
+    return math.prod(float((w**2).sum() ** 2 / (len(w) * (w**4).sum())) for w in tapers)
+
+
+@dataclass(frozen=True, eq=False)
+class Rings:
+    """Where the rings of a shape lie in the half plane of a real transform.
+
+    Parameters
+    ----------
+    row_radius_sq : ndarray of shape (n_rows,)
+        Square of each row's distance from the origin in rings, all axes but the last flattened.
+    column_step : float
+        Distance of two columns in rings.
+    n_columns : int
+        Number of columns.
+    last_is_own_mirror : bool
+        Whether the last column stands for itself alone.
+    frequency : ndarray of shape (n_rings,)
+        Middle of every ring in cycles per pixel.
+    count : ndarray of shape (n_rings,)
+        Samples in every ring of the whole Fourier plane.
+    """
+
+    row_radius_sq: Floats
+    column_step: float
+    n_columns: int
+    last_is_own_mirror: bool
+    frequency: Floats
+    count: NDArray[np.int64]
+
+    def add(self, first: Spectrum, second: Spectrum, rows: slice, sums: Floats) -> None:
+        """Add shared, first_power and second_power of some rows of two spectra to `sums`.
+
+        Parameters
+        ----------
+        first, second : ndarray of complex128, shape (n_rows, n_columns)
+            The half planes of two real transforms.
+        rows : slice
+            Which rows, from start to stop.
+        sums : ndarray of shape (3, n_rings)
+            What is added to.
+        """
+        add_ring_sums(
+            first,
+            second,
+            self.row_radius_sq,
+            self.column_step,
+            self.last_is_own_mirror,
+            rows.start,
+            rows.stop,
+            sums,
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def rings_of(shape: tuple[int, ...], spacing: float | None = None) -> Rings:
+    """Lay rings over the Fourier plane of an image, or shells over the space of a stack.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the image or the stack.
+    spacing : float, optional
+        Distance of the slices of a stack in pixels.
+
+    Returns
+    -------
+    Rings
+        The rings.
+    """
+    n = min(shape[-2:])
+    steps = [n / side for side in shape]  # of two neighbouring samples along each axis, in rings
+    if spacing is not None:
+        steps[0] /= spacing
+    row_radius_sq = np.zeros(())
+    for side, step in zip(shape[:-1], steps, strict=False):
+        number = np.arange(side)
+        distance = np.minimum(number, side - number) * step
+        row_radius_sq = np.add.outer(row_radius_sq, distance**2)
+    n_rings = n // 2 if spacing is None else int(n / 2 / max(1.0, spacing))
+    rings = Rings(
+        row_radius_sq=row_radius_sq.ravel(),
+        column_step=steps[-1],
+        n_columns=shape[-1] // 2 + 1,
+        last_is_own_mirror=shape[-1] % 2 == 0,
+        frequency=np.arange(n_rings + 1) / n,
+        count=np.zeros(n_rings + 1, np.int64),
+    )
+    count_ring_samples(
+        rings.row_radius_sq,
+        rings.column_step,
+        rings.n_columns,
+        rings.last_is_own_mirror,
+        rings.count,
+    )
+    rings.count.flags.writeable = rings.frequency.flags.writeable = False
+    return rings
+
+
+def _check_image(image: ArrayLike, name: str, n_axes: int) -> NDArray[Any]:
     values = np.asarray(image)
     if values.dtype.kind not in "buif":
         raise InvalidTypeError(f"the {name} image must hold real numbers, got {values.dtype}")
-    if values.ndim != 2 or min(values.shape) < _MIN_SIDE_PX:
+    if values.ndim != n_axes or min(values.shape) < _MIN_SIDE_PX:
+        dimensions = {2: "two-dimensional", 3: "three-dimensional"}[n_axes]
         raise InvalidInputError(
-            f"the {name} image must be two-dimensional with at least {_MIN_SIDE_PX} pixels a side, "
+            f"the {name} image must be {dimensions} with at least {_MIN_SIDE_PX} pixels a side, "
             f"got shape {values.shape}"
         )
-    # The extremes of an array with a nan or an infinity are not finite either: no mask is needed.
-    if not (np.isfinite(values.min()) and np.isfinite(values.max())):
-        n_bad = values.size - int(np.isfinite(values).sum())
-        raise InvalidInputError(f"the {name} image has {n_bad:,} pixels that are nan or infinite")
     return values
 
 
-def _tapered(image: NDArray[Any], window: Window) -> Floats:
-    tapered = image.astype(np.float64)
-    if window is not None:
-        rows, columns = (tukey(side, TUKEY_ALPHA) for side in image.shape)
-        # What is left of the mean would spread over the first rings, where both images share it.
-        tapered -= (rows @ tapered @ columns) / (rows.sum() * columns.sum())
-        tapered *= rows[:, np.newaxis]
-        tapered *= columns
+def _ring_sums(
+    images: tuple[NDArray[Any], NDArray[Any]], tapers: list[Floats], rings: Rings, window: Window
+) -> Floats:
+    """Give shared, first_power and second_power, a row each; nan if an image is constant."""
+    means = [
+        _mean_of_varying(image, tapers, name)
+        for image, name in zip(images, ("first", "second"), strict=True)
+    ]
+    spectra = []
+    for image, mean in zip(images, means, strict=True):
+        if mean is None:
+            return np.full((3, len(rings.count)), np.nan)
+        tapered = _tapered(image, tapers, mean if window else 0.0)
+        spectrum = scipy.fft.rfftn(tapered, workers=default_threads(), overwrite_x=True)
+        spectra.append(spectrum.reshape(-1, rings.n_columns))
+    n_rows = len(rings.row_radius_sq)
+    band_sums = np.zeros((_N_BANDS, 3, len(rings.count)))
+
+    def add_bands(start: int, stop: int) -> None:
+        for band in range(start, stop):
+            rows = slice(n_rows * band // _N_BANDS, n_rows * (band + 1) // _N_BANDS)
+            rings.add(spectra[0], spectra[1], rows, band_sums[band])
+
+    run_bands(add_bands, _N_BANDS, default_threads())
+    total: Floats = band_sums.sum(axis=0)
+    return total
+
+
+def _mean_of_varying(image: NDArray[Any], tapers: list[Floats], name: str) -> float | None:
+    """Give the mean under the window, or None if all pixels are equal."""
+    rows, column_weights = image.reshape(-1, image.shape[-1]), tapers[-1]
+    sums, lows, highs = np.empty((3, len(rows)))
+
+    def look_at(start: int, stop: int) -> None:
+        for first in range(start, stop, _ROWS_AT_A_TIME):
+            some = slice(first, min(first + _ROWS_AT_A_TIME, stop))
+            block = rows[some].astype(np.float64)
+            lows[some], highs[some] = block.min(axis=1), block.max(axis=1)
+            np.einsum("ij,j->i", block, column_weights, out=sums[some])
+
+    run_bands(look_at, len(rows), default_threads(), min_rows=_ROWS_AT_A_TIME)
+    # The extremes of numbers with a nan or an infinity are not finite either: no mask is needed.
+    if not (np.isfinite(lows.min()) and np.isfinite(highs.max())):
+        n_bad = image.size - int(np.isfinite(image).sum())
+        raise InvalidInputError(f"the {name} image has {n_bad:,} pixels that are nan or infinite")
+    if lows.min() == highs.max():
+        return None
+    row_weights = _row_weights(tapers)
+    return float(row_weights @ sums / (row_weights.sum() * column_weights.sum()))
+
+
+def _tapered(image: NDArray[Any], tapers: list[Floats], mean: float) -> Floats:
+    """Give (image - mean) times the window in float64."""
+    tapered = np.empty(image.shape)
+    rows, tapered_rows = image.reshape(-1, image.shape[-1]), tapered.reshape(-1, image.shape[-1])
+    row_weights = _row_weights(tapers)[:, np.newaxis]
+
+    def taper(start: int, stop: int) -> None:
+        for first in range(start, stop, _ROWS_AT_A_TIME):
+            some = slice(first, min(first + _ROWS_AT_A_TIME, stop))
+            block = np.subtract(rows[some], mean, out=tapered_rows[some], dtype=np.float64)
+            block *= row_weights[some]
+            block *= tapers[-1]
+
+    run_bands(taper, len(rows), default_threads(), min_rows=_ROWS_AT_A_TIME)
     return tapered
 
 
-@functools.lru_cache(maxsize=4)
-def _ring_numbers(shape: tuple[int, int]) -> NDArray[np.intp]:
-    """Give the ring of each sample of rfft2's half plane; n // 2 + 1 stands for the corners."""
-    height, width = shape
-    n, rows = min(shape), np.arange(height)
-    y = np.minimum(rows, height - rows) * n / height
-    x = np.arange(width // 2 + 1) * n / width
-    ring: Floats = np.rint(np.hypot(y[:, np.newaxis], x))
-    numbers = np.minimum(ring, n // 2 + 1).astype(np.intp)
-    numbers.flags.writeable = False
-    return numbers
-
-
-@functools.lru_cache(maxsize=4)
-def _ring_counts(shape: tuple[int, int]) -> NDArray[np.int64]:
-    numbers = _ring_numbers(shape)
-    counts = _sum_rings(np.ones(numbers.shape), numbers, shape).astype(np.int64)
-    counts.flags.writeable = False
-    return counts
-
-
-def _sum_rings(half_plane: Floats, numbers: NDArray[np.intp], shape: tuple[int, int]) -> Floats:
-    """Sum rows of the half plane over the rings of the whole plane; overwrites `half_plane`."""
-    # Every column but the first, and the last of an even width, also stands for its mirror image.
-    half_plane[:, 1 : (shape[1] + 1) // 2] *= 2
-    n_rings = min(shape) // 2 + 1
-    sums = np.bincount(numbers.ravel(), weights=half_plane.ravel(), minlength=n_rings)
-    return sums[:n_rings].astype(np.float64, copy=False)
-
-
-def _correlate(first: Spectrum, second: Spectrum, shape: tuple[int, int]) -> Floats:
-    numbers = _ring_numbers(shape)
-    shared, first_power, second_power = np.zeros((3, min(shape) // 2 + 1))
-    # A few rows at a time: what is computed from them then stays in the processor's cache.
-    for start in range(0, shape[0], _ROWS_AT_A_TIME):
-        rows = slice(start, start + _ROWS_AT_A_TIME)
-        f, g, ring = first[rows], second[rows], numbers[rows]
-        shared += _sum_rings(f.real * g.real + f.imag * g.imag, ring, shape)
-        first_power += _sum_rings(f.real**2 + f.imag**2, ring, shape)
-        second_power += _sum_rings(g.real**2 + g.imag**2, ring, shape)
-    scale = np.sqrt(first_power) * np.sqrt(second_power)
-    correlation = np.zeros_like(scale)
-    np.divide(shared, scale, out=correlation, where=scale > 0)
-    return correlation.clip(-1, 1)
+def _row_weights(tapers: list[Floats]) -> Floats:
+    """Give the weight of every row, all axes but the last flattened."""
+    return functools.reduce(np.multiply.outer, tapers[:-1]).ravel()

@@ -6,21 +6,35 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import gaussian_filter
 
 from smlmkit.errors import InvalidInputError
-from smlmkit.metrics.frc import curve_from_rings, frc_area, threshold_curve
-from smlmkit.metrics.rings import RingCorrelation, ring_correlation
+from smlmkit.metrics.frc import correlation_sd, frc_area, threshold_curve
+from smlmkit.metrics.rings import ring_correlation
+from smlmkit.resolution.curve import read_curve
 
 
-def rings_of(*correlation, count=1000):
-    """Rings 1/20 cycles per pixel apart."""
-    n_rings = len(correlation)
-    return RingCorrelation(
-        np.arange(n_rings) / 20, np.array(correlation, float), np.full(n_rings, count)
+def read(*repeats, pixel_size=10, threshold="1/7", count=1000, smoothing=0):
+    """Read the curve of one or more correlations on rings 1/20 cycles per pixel apart."""
+    correlations = np.atleast_2d(np.array(repeats, float))
+    n_rings = correlations.shape[1]
+    return read_curve(
+        np.arange(n_rings) / 20,
+        list(correlations),
+        np.broadcast_to(count, n_rings),
+        np.broadcast_to(count, n_rings),
+        pixel_size,
+        threshold=threshold,
+        smoothing=smoothing,
     )
 
 
-def read(*correlation, threshold="1/7", count=1000):
-    rings = rings_of(*correlation, count=count)
-    return curve_from_rings([rings], pixel_size=10, threshold=threshold, smoothing=0)
+def curve_of(rings, pixel_size, **options):
+    return read_curve(
+        rings.frequency,
+        [rings.correlation],
+        rings.count,
+        rings.n_independent,
+        pixel_size,
+        **options,
+    )
 
 
 class TestResolution:
@@ -50,7 +64,7 @@ class TestResolution:
     @pytest.mark.parametrize("value", [0, 3])
     def test_is_nan_with_a_reason_for_constant_images(self, value):
         constant, image = np.full((20, 20), value), np.random.default_rng(0).random((20, 20))
-        curve = curve_from_rings([ring_correlation(constant, image)], pixel_size=10)
+        curve = curve_of(ring_correlation(constant, image), 10)
         assert math.isnan(curve.resolution)
         assert curve.reason == "an image is constant: there is nothing to correlate"
         assert math.isnan(curve.area())
@@ -68,27 +82,26 @@ class TestResolution:
         rng = np.random.default_rng(0)
         blurred = gaussian_filter(rng.normal(size=(384, 400)), sigma, mode="wrap")
         first, second = math.sqrt(snr) * blurred + rng.normal(size=(2, 384, 400))
-        curve = curve_from_rings([ring_correlation(first, second)], pixel_size)
+        curve = curve_of(ring_correlation(first, second), pixel_size)
         expected = 2 * math.pi * sigma * pixel_size / math.sqrt(math.log(6 * snr))
         assert curve.resolution == pytest.approx(expected, rel=0.04)
 
 
 class TestRepeats:
-    repeats = (rings_of(1, 1, 0.8, 0, 0), rings_of(1, 1, 1, 0.2, 0))
+    repeats = ([1, 1, 0.8, 0, 0], [1, 1, 1, 0.2, 0])
 
     def test_average_the_curves_and_spread_the_resolutions(self):
-        curve = curve_from_rings(self.repeats, 10, smoothing=0)
-        each = [curve_from_rings([rings], 10, smoothing=0).resolution for rings in self.repeats]
+        curve = read(*self.repeats)
+        each = [read(one).resolution for one in self.repeats]
         assert_allclose(curve.correlation, [1, 1, 0.9, 0.1, 0])
         assert min(each) < curve.resolution < max(each)
         assert curve.resolution_sd == pytest.approx(np.std(each, ddof=1))
 
     def test_one_has_no_spread(self):
-        assert math.isnan(curve_from_rings(self.repeats[:1], 10).resolution_sd)
+        assert math.isnan(read(self.repeats[0]).resolution_sd)
 
     def test_one_without_resolution_leaves_no_spread(self):
-        repeats = (*self.repeats, rings_of(1, 1, 1, 0.2, 0.2))
-        curve = curve_from_rings(repeats, 10, smoothing=0)
+        curve = read(*self.repeats, [1, 1, 1, 0.2, 0.2])
         assert math.isfinite(curve.resolution)
         assert math.isnan(curve.resolution_sd)
 
@@ -118,27 +131,25 @@ class TestThreshold:
 class TestSmoothing:
     def test_keeps_a_parabola(self):
         correlation = 1 - np.linspace(0, 1, 101) ** 2
-        curve = curve_from_rings([rings_of(*correlation)], 10, smoothing=0.3)
+        curve = read(*correlation, smoothing=0.3)
         assert_allclose(curve.smoothed, correlation, atol=1e-12)
 
     def test_lowers_noise_and_leaves_the_curve_itself_alone(self):
-        rings = rings_of(*np.random.default_rng(0).normal(scale=0.1, size=201))
-        curve = curve_from_rings([rings], 10, smoothing=0.2)
+        noise = np.random.default_rng(0).normal(scale=0.1, size=201)
+        curve = read(*noise, smoothing=0.2)
         assert curve.smoothed[1:].std() < curve.correlation[1:].std() / 3
-        assert_array_equal(curve.correlation, rings.correlation)
+        assert_array_equal(curve.correlation, noise)
         assert curve.smoothed[0] == curve.correlation[0]
 
     @pytest.mark.parametrize(("n_rings", "smoothing"), [(50, 0), (4, 0.9)])
     def test_of_no_or_too_few_rings_changes_nothing(self, n_rings, smoothing):
-        rings = rings_of(*np.linspace(1, 0, n_rings) ** 3)
-        assert_array_equal(
-            curve_from_rings([rings], 10, smoothing=smoothing).smoothed, rings.correlation
-        )
+        correlation = np.linspace(1, 0, n_rings) ** 3
+        assert_array_equal(read(*correlation, smoothing=smoothing).smoothed, correlation)
 
     @pytest.mark.parametrize("smoothing", [-0.1, 1, math.nan])
     def test_refuses_a_span_out_of_range(self, smoothing):
         with pytest.raises(InvalidInputError, match=r"smoothing must be in \[0, 1\)"):
-            curve_from_rings([rings_of(1, 0)], 10, smoothing=smoothing)
+            read(1, 0, smoothing=smoothing)
 
 
 class TestArea:
@@ -149,7 +160,7 @@ class TestArea:
         last = min(shape) // 5
         expected = rings.correlation[1 : last + 1].mean()
         assert frc_area(first, second, cutoff=0.2) == pytest.approx(expected, abs=1e-15)
-        assert curve_from_rings([rings], 12.3).area(0.2) == pytest.approx(expected, abs=1e-15)
+        assert curve_of(rings, 12.3).area(0.2) == pytest.approx(expected, abs=1e-15)
         assert frc_area(first, second, cutoff=0.5) == pytest.approx(rings.correlation[1:].mean())
 
     def test_of_noise_is_0_in_the_mean(self):

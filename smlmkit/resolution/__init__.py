@@ -1,0 +1,20 @@
+"""How well an image resolves: Fourier correlations of halves, over a field, depth or density."""
+
+from smlmkit.resolution.curve import FRCCurve
+from smlmkit.resolution.fractions import frc_by_fraction
+from smlmkit.resolution.frc import frc_curve, frc_resolution
+from smlmkit.resolution.halves import Split, repeated_splits
+from smlmkit.resolution.local import frc_map
+from smlmkit.resolution.stacks import fourier_shell_correlation, frc_of_slices
+
+__all__ = [
+    "FRCCurve",
+    "Split",
+    "fourier_shell_correlation",
+    "frc_by_fraction",
+    "frc_curve",
+    "frc_map",
+    "frc_of_slices",
+    "frc_resolution",
+    "repeated_splits",
+]

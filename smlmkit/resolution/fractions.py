@@ -1,0 +1,94 @@
+"""How resolution follows from density: the FRC of ever fewer of the localizations."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from smlmkit._checks import check_whole, random_source
+from smlmkit.errors import InvalidInputError
+from smlmkit.localizations import Localizations, RandomState
+from smlmkit.resolution.frc import frc_curve
+
+FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def frc_by_fraction(
+    localizations: Localizations,
+    fractions: Sequence[float] = FRACTIONS,
+    *,
+    cutoff: float = 0.2,
+    repeats: int = 5,
+    random_state: RandomState = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Measure resolution and FRC area of random fractions of a table.
+
+    Parameters
+    ----------
+    localizations : Localizations
+        The table.
+    fractions : sequence of float, default=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+        Shares of the localizations to keep, in (0, 1].
+    cutoff : float, default=0.2
+        Highest frequency of the area in cycles per pixel.
+    repeats : int, default=5
+        How often each fraction is drawn and split anew.
+    random_state : int, RandomState or None, default=None
+        Source of randomness.
+    **options : dict
+        Further parameters of `frc_curve`: `pixel_size`, `split`, `threshold` and so on.
+
+    Returns
+    -------
+    DataFrame
+        A row a fraction, with the columns ``fraction``, ``localizations`` and ``density`` (means;
+        per square micrometre), ``resolution`` and ``resolution_sd`` (nm, over the repeats that have
+        one), ``resolved`` (the share of these), ``area`` and ``area_sd``.
+
+    Raises
+    ------
+    InvalidInputError
+        If a fraction is not in (0, 1], `repeats` is below 1, or as `frc_curve` does.
+
+    Notes
+    -----
+    Figure 2 of Berberich et al. 2021. Where the curve still falls at a fraction of 1, more
+    localizations would resolve more; where it is flat, their uncertainty is the limit.
+
+    Examples
+    --------
+    >>> from smlmkit import frc_by_fraction, make_filaments
+    >>> blinks, _ = make_filaments(field_size=4000, density=5000, random_state=0)
+    >>> curve = frc_by_fraction(blinks, [0.1, 1.0], repeats=2, random_state=0)
+    >>> bool(curve["resolution"].iloc[1] < curve["resolution"].iloc[0])
+    True
+    """
+    check_whole("repeats", repeats, low=1)
+    wrong = [fraction for fraction in fractions if not 0 < fraction <= 1]
+    if wrong or len(fractions) == 0:
+        raise InvalidInputError(f"fractions must be in (0, 1], at least one, got {fractions!r}")
+    source = random_source(random_state)
+    rows = []
+    for fraction in fractions:
+        for _ in range(repeats):
+            kept = localizations.thin(fraction, source)
+            curve = frc_curve(kept, random_state=source, **options)
+            area = np.nan_to_num(curve.area(cutoff))  # of constant images: nothing is shared
+            rows.append((fraction, len(kept), kept.density, curve.resolution, area))
+    each = pd.DataFrame(
+        rows, columns=["fraction", "localizations", "density", "resolution", "area"]
+    )
+    by_fraction = each.groupby("fraction", sort=False)
+    return pd.DataFrame(
+        {
+            "localizations": by_fraction["localizations"].mean(),
+            "density": by_fraction["density"].mean(),
+            "resolution": by_fraction["resolution"].mean(),
+            "resolution_sd": by_fraction["resolution"].std(),
+            "resolved": by_fraction["resolution"].count() / repeats,
+            "area": by_fraction["area"].mean(),
+            "area_sd": by_fraction["area"].std(),
+        }
+    ).reset_index()
