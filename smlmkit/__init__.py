@@ -20,10 +20,13 @@ _HOME_OF_NAME = {
     "IsolatedFilter": "filters",
     "LocalizationFilter": "filters",
     "Localizations": "localizations",
+    "MSSSIMScorer": "scoring",
     "N2NReconstructor": "reconstruct",
+    "PSNRScorer": "scoring",
     "PixelGrid": "grid",
     "PoissonScorer": "scoring",
     "Renderer": "render",
+    "SSIMScorer": "scoring",
     "SmlmkitError": "errors",
     "SmlmkitWarning": "errors",
     "Thin": "filters",
@@ -88,6 +91,9 @@ if TYPE_CHECKING:
     from smlmkit.resolution import frc_of_slices as frc_of_slices
     from smlmkit.resolution import frc_resolution as frc_resolution
     from smlmkit.scoring import FRCScorer as FRCScorer
+    from smlmkit.scoring import MSSSIMScorer as MSSSIMScorer
     from smlmkit.scoring import PoissonScorer as PoissonScorer
+    from smlmkit.scoring import PSNRScorer as PSNRScorer
+    from smlmkit.scoring import SSIMScorer as SSIMScorer
     from smlmkit.simulate.datasets import make_acquisitions as make_acquisitions
     from smlmkit.simulate.datasets import make_filaments as make_filaments

@@ -1,4 +1,4 @@
-"""Scorers without ground truth: how well the reconstruction of one half foretells the other half.
+"""Scoring without ground truth: how well the reconstruction of one half foretells the other half.
 
 A scorer splits every field of view in two, reconstructs half A and compares the result with the raw
 histogram of half B. B's noise is independent of the reconstruction, so invented structure earns
@@ -6,29 +6,36 @@ nothing. Scoring one reconstruction against the other would not do: a method's h
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import pandas as pd
 import xarray as xr
 
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError
-from smlmkit.grid import check_pixel_size
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations, RandomState
-from smlmkit.metrics.frc import frc_area
 from smlmkit.metrics.likelihood import poisson_log_likelihood
 from smlmkit.resolution import Split, frc_curve, repeated_splits
-from smlmkit.samples import as_fovs
+from smlmkit.scoring._fields import FieldScorer, Target, reconstruct
 
-_REFERENCE_PIXEL = 10.0
-"""Edge in nm of the pixel to which likelihoods of every pixel size refer."""
+REFERENCE_PIXEL = 10.0
+"""Edge in nm of the pixel to which scores of every pixel size refer."""
+
+
+class HeldOut(NamedTuple):
+    """A reconstruction of half A, what it was made from, and the held-out half B."""
+
+    image: xr.DataArray
+    half_a: Localizations
+    counts: xr.DataArray
+    exposure: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class _HeldOutScorer(ABC):
+class HeldOutScorer(FieldScorer):
     """What the held-out scorers share: a subclass says how to `_compare` image and counts."""
 
     split: Split = "auto"
@@ -36,62 +43,42 @@ class _HeldOutScorer(ABC):
     repeats: int = 1
     random_state: RandomState = 0
 
-    def __call__(self, estimator: Any, X: object, y: object = None) -> float:  # noqa: ARG002
-        """Score an estimator on held-out halves.
+    def _targets(
+        self,
+        fovs: list[Localizations],
+        y: object,  # noqa: ARG002
+        single: bool,  # noqa: ARG002
+    ) -> Sequence[Target | None]:
+        return [None] * len(fovs)
+
+    def _score_field(
+        self,
+        estimator: Any,
+        fov: Localizations,
+        target: Any,  # noqa: ARG002
+    ) -> list[dict[str, float]]:
+        return [self._compare(held_out) for held_out in self.hold_out(estimator, fov)]
+
+    def hold_out(self, estimator: Any, fov: Localizations) -> Iterator[HeldOut]:
+        """Reconstruct half A of a field of view and count half B, once a repeat.
 
         Parameters
         ----------
         estimator : estimator or Pipeline
             Fitted, with a `predict` or else a `transform` that makes an image of a table.
-        X : Localizations or list of Localizations
-            The fields of view.
-        y : None
-            Ignored.
+        fov : Localizations
+            The field of view.
 
-        Returns
-        -------
-        float
-            Mean score over fields of view and repeats; higher is better.
+        Yields
+        ------
+        HeldOut
+            The reconstruction and what it is compared with.
 
         Raises
         ------
         InvalidInputError
-            If a field of view cannot be scored, which the message names.
+            If a half is empty or has no localization on the reconstruction's grid.
         """
-        return float(self.score_fields(estimator, X)["score"].mean())
-
-    def score_fields(self, estimator: Any, X: object) -> pd.DataFrame:
-        """Score every field of view and repeat on its own.
-
-        Parameters
-        ----------
-        estimator : estimator or Pipeline
-            Fitted, with a `predict` or else a `transform` that makes an image of a table.
-        X : Localizations or list of Localizations
-            The fields of view.
-
-        Returns
-        -------
-        DataFrame
-            Columns ``field`` (position in X), ``repeat`` and ``score``.
-
-        Raises
-        ------
-        InvalidInputError
-            If a field of view cannot be scored, which the message names.
-        """
-        rows = []
-        for position, fov in enumerate(as_fovs(X)[0]):
-            try:
-                scores = self._score_repeats(estimator, fov)
-            except InvalidInputError as error:
-                raise InvalidInputError(f"X[{position}]: {error}") from error
-            rows += [(position, repeat, score) for repeat, score in enumerate(scores)]
-        return pd.DataFrame(rows, columns=["field", "repeat", "score"])
-
-    def _score_repeats(self, estimator: Any, fov: Localizations) -> list[float]:
-        reconstruct = estimator.predict if hasattr(estimator, "predict") else estimator.transform
-        scores = []
         for halves in repeated_splits(
             fov, self.split, self.n_blocks, self.repeats, self.random_state
         ):
@@ -99,12 +86,11 @@ class _HeldOutScorer(ABC):
                 raise InvalidInputError(
                     f"a half is empty after splitting {len(fov)} localizations in two"
                 )
-            image = reconstruct(halves[0])
-            scores.append(self._compare(image, *count_held_out(image, *halves)))
-        return scores
+            image = reconstruct(estimator, halves[0])
+            yield HeldOut(image, halves[0], *count_held_out(image, *halves))
 
     @abstractmethod
-    def _compare(self, image: xr.DataArray, counts: xr.DataArray, exposure: float) -> float:
+    def _compare(self, held_out: HeldOut) -> dict[str, float]:
         """Score a reconstruction of half A against the counts of half B."""
 
 
@@ -181,76 +167,7 @@ def compare_held_out(
 
 
 @dataclass(frozen=True, kw_only=True)
-class FRCScorer(_HeldOutScorer):
-    """Score an estimator by the Fourier ring correlation with held-out localizations.
-
-    Parameters
-    ----------
-    split : {"auto", "frames", "random"}, default="auto"
-        How a field of view is split, see `Localizations.split`.
-    n_blocks : int, default=10
-        Number of blocks of frames.
-    repeats : int, default=1
-        How often every field of view is split anew.
-    random_state : int, RandomState or None, default=0
-        Source of randomness of the splits, the same for every field of view. An int compares
-        estimators on the same halves.
-    cutoff : float, default=0.2
-        Highest frequency in cycles per pixel of `pixel_size`, at most 0.5.
-    pixel_size : float, default=10.0
-        The pixel in nm to which `cutoff` refers, so that reconstructions of every pixel size are
-        judged on the same frequencies. Those that its pixels cannot hold earn 0.
-
-    Raises
-    ------
-    InvalidInputError
-        If `cutoff` or `pixel_size` is out of range.
-
-    See Also
-    --------
-    PoissonScorer : Sees scale and blur, which this one does not.
-
-    Notes
-    -----
-    The score is the mean over rings up to the cutoff of FRC(P, B), where P is the reconstruction of
-    half A and B the raw histogram of half B on the grid of P. Ring by ring its expectation is
-    largest where P is proportional to the true density. It is blind to a gain per ring, hence to
-    every isotropic linear filter: a search over the width of a Gaussian needs `PoissonScorer`. A
-    constant reconstruction shares nothing with B and scores 0.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from smlmkit import FRCScorer, Localizations, Renderer
-    >>> rng = np.random.default_rng(0)
-    >>> emitters = rng.uniform(0, 1000, size=(20, 2))
-    >>> blinks = np.repeat(emitters, 50, axis=0) + rng.normal(scale=8, size=(1000, 2))
-    >>> fovs = [Localizations(blinks, field_of_view=(-50, -50, 1050, 1050))]
-    >>> scorer = FRCScorer(repeats=3)
-    >>> 0.7 < scorer(Renderer(pixel_size=10).fit(fovs), fovs) < 1
-    True
-    >>> scorer.score_fields(Renderer(pixel_size=10).fit(fovs), fovs).shape
-    (3, 3)
-    """
-
-    cutoff: float = 0.2
-    pixel_size: float = _REFERENCE_PIXEL
-
-    def __post_init__(self) -> None:
-        check_pixel_size(self.pixel_size)
-        if not 0 < self.cutoff <= 0.5:
-            raise InvalidInputError(f"cutoff must be in (0, 0.5], got {self.cutoff!r}")
-
-    def _compare(self, image: xr.DataArray, counts: xr.DataArray, exposure: float) -> float:  # noqa: ARG002
-        cutoff = self.cutoff * grid_of(image).pixel_size / self.pixel_size
-        area = frc_area(image.to_numpy(), counts.to_numpy(), cutoff=min(cutoff, 0.5))
-        if math.isnan(area):
-            return 0.0
-        return area * min(1.0, 0.5 / cutoff)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoissonScorer(_HeldOutScorer):
+class PoissonScorer(HeldOutScorer):
     """Score an estimator by the Poisson log-likelihood of held-out localizations.
 
     Parameters
@@ -307,11 +224,12 @@ class PoissonScorer(_HeldOutScorer):
         if not 0 < self.background < 1:
             raise InvalidInputError(f"background must be in (0, 1), got {self.background!r}")
 
-    def _compare(self, image: xr.DataArray, counts: xr.DataArray, exposure: float) -> float:
+    def _compare(self, held_out: HeldOut) -> dict[str, float]:
         score = poisson_log_likelihood(
-            counts.to_numpy(),
-            image.to_numpy(),
-            exposure=exposure,
+            held_out.counts.to_numpy(),
+            held_out.image.to_numpy(),
+            exposure=held_out.exposure,
             background=self.background,
         )
-        return score + 2 * math.log(_REFERENCE_PIXEL / grid_of(image).pixel_size)
+        pixel_size = grid_of(held_out.image).pixel_size
+        return {"score": score + 2 * math.log(REFERENCE_PIXEL / pixel_size)}

@@ -1,0 +1,134 @@
+"""What every scorer shares: it goes through fields of view and names the one that fails."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from smlmkit.drawing import render_histogram
+from smlmkit.errors import InvalidInputError, InvalidTypeError
+from smlmkit.images import grid_of
+from smlmkit.localizations import Localizations
+from smlmkit.samples import as_fovs
+
+Target = Localizations | xr.DataArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldScorer(ABC):
+    """A callable (estimator, X, y=None) -> float; a subclass says how to `_score_field`."""
+
+    def __call__(self, estimator: Any, X: object, y: object = None) -> float:
+        """Score an estimator.
+
+        Parameters
+        ----------
+        estimator : estimator or Pipeline
+            Fitted, with a `predict` or else a `transform` that makes an image of a table.
+        X : Localizations or list of Localizations
+            The fields of view.
+        y : Localizations, DataArray or list of these, optional
+            The target of each field of view, where the scorer has one; otherwise ignored.
+
+        Returns
+        -------
+        float
+            Mean score over fields of view and repeats; higher is better.
+
+        Raises
+        ------
+        InvalidInputError
+            If a field of view cannot be scored, which the message names.
+        """
+        return float(self.score_fields(estimator, X, y)["score"].mean())
+
+    def score_fields(self, estimator: Any, X: object, y: object = None) -> pd.DataFrame:
+        """Score every field of view and repeat on its own.
+
+        Parameters
+        ----------
+        estimator : estimator or Pipeline
+            Fitted, with a `predict` or else a `transform` that makes an image of a table.
+        X : Localizations or list of Localizations
+            The fields of view.
+        y : Localizations, DataArray or list of these, optional
+            The target of each field of view, where the scorer has one; otherwise ignored.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``field`` (position in X), ``repeat`` and ``score``.
+
+        Raises
+        ------
+        InvalidInputError
+            If a field of view cannot be scored, which the message names.
+        """
+        fovs, single = as_fovs(X)
+        targets = self._targets(fovs, y, single)
+        rows = []
+        for position, (fov, target) in enumerate(zip(fovs, targets, strict=True)):
+            try:
+                scores = self._score_field(estimator, fov, target)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"X[{position}]: {error}") from error
+            rows += [
+                {"field": position, "repeat": repeat, **score}
+                for repeat, score in enumerate(scores)
+            ]
+        return pd.DataFrame(rows)
+
+    @abstractmethod
+    def _targets(
+        self, fovs: list[Localizations], y: object, single: bool
+    ) -> Sequence[Target | None]:
+        """Give what each field of view is compared with, None for itself."""
+
+    @abstractmethod
+    def _score_field(
+        self, estimator: Any, fov: Localizations, target: Any
+    ) -> list[dict[str, float]]:
+        """Give the ``score`` of every repeat, with what else belongs to it."""
+
+
+def reconstruct(estimator: Any, fov: Localizations) -> xr.DataArray:
+    """Make an image of a table by whatever the estimator is."""
+    make_image = estimator.predict if hasattr(estimator, "predict") else estimator.transform
+    image: xr.DataArray = make_image(fov)
+    grid_of(image)
+    return image
+
+
+def check_targets(fovs: list[Localizations], y: object, single: bool) -> list[Target]:
+    """Give one target a field of view, or say what is wrong with y."""
+    targets = [y] if single else y
+    if y is None or not isinstance(targets, Sequence):
+        raise InvalidTypeError(
+            "this scorer compares with y: one table or image a field of view, got "
+            f"{type(y).__name__}"
+        )
+    if len(targets) != len(fovs):
+        raise InvalidInputError(
+            f"X has {len(fovs)} fields of view and y {len(targets)} targets: one each is needed"
+        )
+    for position, target in enumerate(targets):
+        if not isinstance(target, Localizations | xr.DataArray):
+            raise InvalidTypeError(
+                f"y[{position}] must be Localizations or an image, got {type(target).__name__}"
+            )
+    return list(targets)
+
+
+def draw_target(target: Target, image: xr.DataArray) -> xr.DataArray:
+    """Give a target on the grid of a reconstruction; a table is counted there."""
+    grid = grid_of(image)
+    if isinstance(target, Localizations):
+        return render_histogram(target, grid.pixel_size, grid)
+    if not grid_of(target).is_close(grid):
+        raise InvalidInputError(
+            f"the target lies on {grid_of(target)}, the reconstruction on {grid}"
+        )
+    return target
