@@ -145,8 +145,8 @@ def blur_of_pairs(frequency: Floats, uncertainty: Floats, pixel_size: float) -> 
     Returns
     -------
     ndarray of shape (n_rings,)
-        mean(exp(-2 pi^2 sigma^2 f^2))^2, the mean over localizations, times the mean over angles of
-        sinc(f_y p)^2 sinc(f_x p)^2.
+        The square of the mean over localizations of exp(-2 pi^2 sigma^2 f^2), times the mean over
+        angles of sinc(f_y p)^2 sinc(f_x p)^2.
 
     Examples
     --------

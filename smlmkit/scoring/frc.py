@@ -17,7 +17,7 @@ from smlmkit.metrics.frc import frc_area, frc_ceiling
 from smlmkit.resolution import frc_curve
 from smlmkit.samples import as_fovs
 from smlmkit.scoring._fields import Target, check_targets, draw_target, reconstruct
-from smlmkit.scoring.held_out import REFERENCE_PIXEL, HeldOut, HeldOutScorer
+from smlmkit.scoring._held_out import REFERENCE_PIXEL, HeldOut, HeldOutScorer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +26,6 @@ class FRCScorer(HeldOutScorer):
 
     Parameters
     ----------
-    reference : {"heldout", "target"}, default="heldout"
-        What a reconstruction is compared with. ``"heldout"``: that of half A of each field of view
-        with the raw histogram of half B. ``"target"``: that of the whole field with y, a dense
-        table, which is counted on the reconstruction's grid, or an image on that grid.
-    measure : {"area", "resolution"}, default="area"
-        The mean correlation up to `cutoff`, or minus the resolution in nm at the 1/7 threshold. A
-        curve that never falls below counts as the finest that the pixels hold, twice their size,
-        and one that starts below or is of a constant image as the field's shorter side.
     split : {"auto", "frames", "random"}, default="auto"
         How a field of view is split, see `Localizations.split`.
     n_blocks : int, default=10
@@ -43,6 +35,14 @@ class FRCScorer(HeldOutScorer):
     random_state : int, RandomState or None, default=0
         Source of randomness of the splits, the same for every field of view. An int compares
         estimators on the same halves.
+    reference : {"heldout", "target"}, default="heldout"
+        What a reconstruction is compared with. ``"heldout"``: that of half A of each field of view
+        with the raw histogram of half B. ``"target"``: that of the whole field with y, a dense
+        table, which is counted on the reconstruction's grid, or an image on that grid.
+    measure : {"area", "resolution"}, default="area"
+        The mean correlation up to `cutoff`, or minus the resolution in nm at the 1/7 threshold. A
+        curve that never falls below counts as the finest that the pixels hold, twice their size,
+        and one that starts below or is of a constant image as the field's shorter side.
     cutoff : float, default=0.2
         Highest frequency of the area in cycles per pixel of `pixel_size`, at most 0.5.
     pixel_size : float, default=10.0
