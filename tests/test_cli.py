@@ -146,8 +146,49 @@ def test_frc_in_words_and_as_json(run, acquisitions):
     (measured,) = json.loads(out)
     assert code == 0
     assert 10 < measured["resolution_nm"] < 100
+    assert measured["density_per_um2"] > 0
+    assert measured["q"] is None
     code, out, _ = run("frc", acquisitions / "fov_01.hdf5", "--split", "random")
-    assert f"{measured['resolution_nm']:.1f} ±" in out
+    header, row = out.splitlines()
+    assert header.split()[:4] == ["file", "localizations", "per", "µm²"]
+    assert f"{measured['resolution_nm']:.4g}" in row
+
+
+def test_frc_of_a_folder_by_fraction_with_a_plot(run, acquisitions, tmp_path):
+    chart = tmp_path / "frc.png"
+    options = ("--by-fraction", "--repeats", 2, "--plot", chart)
+    code, out, _ = run("frc", acquisitions, "--json", *options)
+    measured = json.loads(out)
+    assert code == 0
+    assert [Path(facts["file"]).name for facts in measured] == ["fov_01.hdf5", "fov_02.hdf5"]
+    areas = [row["area"] for row in measured[0]["by_fraction"]]
+    assert len(areas) == 7
+    assert areas[-1] > areas[0]
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    code, _, err = run("frc", acquisitions, *options)
+    assert code == 1
+    assert "exists already" in err
+    code, out, _ = run("frc", acquisitions, *options, "--overwrite")
+    assert code == 0
+    assert "by fraction of its localizations" in out
+
+
+def test_frc_says_why_there_is_no_resolution(run, acquisitions):
+    code, out, _ = run("frc", acquisitions / "fov_01.hdf5", "--pixel-size", 60)
+    assert code == 0
+    assert "never falls below the 1/7 threshold" in out
+    _, out, _ = run("frc", acquisitions / "fov_01.hdf5", "--pixel-size", 60, "--json")
+    assert json.loads(out)[0]["resolution_nm"] is None
+
+
+def test_frc_corrects_random_splits_only(run, acquisitions):
+    table = acquisitions / "fov_01.hdf5"
+    code, out, _ = run("frc", table, "--split", "random", "--q-correction", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["q"] > 0
+    code, _, err = run("frc", table, "--q-correction")
+    assert code == 2
+    assert "--q-correction corrects --split random" in err
 
 
 def test_train_then_reconstruct_a_folder(run, acquisitions, model, tmp_path):

@@ -23,7 +23,7 @@ def public_modules():
 
 def public_objects():
     for module in public_modules():
-        if module.__name__ == "smlmkit.cli":
+        if module.__name__.startswith("smlmkit.cli"):
             continue  # its docstrings are the help texts
         for name, member in vars(module).items():
             if name.startswith("_") or getattr(member, "__module__", "") != module.__name__:

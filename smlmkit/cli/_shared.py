@@ -1,0 +1,87 @@
+"""What the commands share: options, and files that are found, read or refused."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from smlmkit.errors import InvalidInputError, OutputError
+
+if TYPE_CHECKING:
+    from smlmkit.localizations import Localizations
+
+TABLE_SUFFIXES = (".hdf5", ".h5", ".csv", ".parquet")
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+existing = click.Path(exists=True, path_type=Path)
+output = click.Path(path_type=Path)
+
+camera_pixel_size = click.option(
+    "--camera-pixel-size",
+    type=float,
+    metavar="NM",
+    help="Camera pixel size in nm, for tables that do not state it.",
+)
+pixel_size = click.option(
+    "--pixel-size", type=float, default=10.0, show_default=True, help="Image pixel size in nm."
+)
+seed = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def find_tables(inputs: Sequence[Path]) -> list[Path]:
+    """List the tables that files and folders name."""
+    tables: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            inside = sorted(filter(is_table, path.iterdir()))
+            if not inside:
+                raise InvalidInputError(
+                    f"{path}: no tables of localizations ({', '.join(TABLE_SUFFIXES)}) in it"
+                )
+            tables += inside
+        else:
+            tables.append(path)
+    return tables
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether a path looks like a table; hidden files are the system's own."""
+    is_hidden = path.name.startswith(".")
+    return path.suffix.lower() in TABLE_SUFFIXES and not is_hidden and path.is_file()
+
+
+def read_table(path: Path, camera_pixel_size: float | None) -> "Localizations":
+    """Read one table."""
+    from smlmkit.io.tables import read_localizations
+
+    return read_localizations(path, pixel_size=camera_pixel_size)
+
+
+def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    """Stop before work starts if an output is there already."""
+    there = [str(path) for path in paths if path.exists()]
+    if there and not overwrite:
+        raise OutputError(f"{', '.join(there)}: exists already; --overwrite replaces it")
+
+
+def refuse_duplicates(tables: Sequence[Path]) -> None:
+    """Stop if two tables would be written under one name."""
+    stems = [path.stem for path in tables]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise InvalidInputError(f"several tables are called {', '.join(twice)}: rename them")
+
+
+def number_or_none(value: float) -> float | None:
+    """Give None for nan, which JSON does not have."""
+    return None if math.isnan(value) else value
+
+
+def say_error(error: Exception) -> None:
+    """Print an error for people and scripts; a bare MemoryError has no words of its own."""
+    click.echo(f"smlmkit: error: {str(error) or 'not enough memory'}", err=True)
