@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any
 
@@ -27,7 +27,7 @@ from smlmkit.errors import (
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.nn.inference import predict_image
 from smlmkit.nn.model_file import read_model, write_model
-from smlmkit.nn.pairs import DynamicPairs
+from smlmkit.nn.pairs import DynamicPairs, FixedPairs, Pairs
 from smlmkit.nn.training import (
     TrainingBudget,
     TrainingHistory,
@@ -38,6 +38,12 @@ from smlmkit.nn.training import (
 )
 from smlmkit.nn.unet import UNet, build_unet, unet_without_weights
 from smlmkit.samples import as_fovs
+
+# What makes the pairs of each strategy, and which of the parameters it takes.
+_STRATEGIES: dict[str, tuple[Callable[..., Pairs], tuple[str, ...]]] = {
+    "fixed": (FixedPairs, ("patch_size", "pixel_size")),
+    "dynamic": (DynamicPairs, ("patch_size", "pixel_size", "keep")),
+}
 
 # What belongs to the machine or the session rather than to the model stays out of model files.
 _NOT_SAVED = ("device", "random_state", "verbose")
@@ -55,14 +61,16 @@ class N2NReconstructor(BaseEstimator):
 
     Parameters
     ----------
-    strategy : {"dynamic"}, default="dynamic"
-        How pairs are made: cropped, rotated, mirrored, thinned and split anew for every sample.
+    strategy : {"fixed", "dynamic"}, default="dynamic"
+        How pairs are made: ``"fixed"`` splits every field of view once and crops both halves,
+        ``"dynamic"`` crops, rotates, mirrors, thins and splits the points anew for every sample.
     pixel_size : float, default=10.0
         Edge of a pixel in nm, of training and of prediction.
     patch_size : int, default=64
         Side of a training crop in pixels.
     keep : float, default=0.95
-        Share of the localizations that take part in a pair, in (0, 1].
+        Share of the localizations that take part in a dynamic pair, in (0, 1]. All of them take
+        part in fixed pairs.
     depth : int, default=4
         Levels of the U-Net, 1 to 8; `patch_size` is a multiple of 2^depth.
     width : int, default=48
@@ -101,6 +109,14 @@ class N2NReconstructor(BaseEstimator):
 
     Notes
     -----
+    **Strategies.** With ``"fixed"``, each localization goes to one of two halves by a fair coin
+    before training. A pair is the same crop of both halves' images, at a random place in whole
+    pixels, in one of the eight orientations that flips and quarter turns give, and with either half
+    as the input. It needs 8 bytes of memory for each pixel of the training fields, and shows the
+    network the same noise again and again. With ``"dynamic"``, a pair is drawn from the points: a
+    crop at any place and angle, mirrored or not, of which a share of `keep` takes part and goes to
+    input or target by a fair coin. No pair is seen twice.
+
     **Scale.** The network maps the counts of one half of the training tables to the expected counts
     of the other half. At prediction its input is a whole table, about twice as dense. How far the
     output follows depends on training: a network that saw one density only tends to answer with
@@ -199,11 +215,10 @@ class N2NReconstructor(BaseEstimator):
         device = resolve_device(self.device)
         fovs, _ = as_fovs(X)
         weights_seed, pairs_seed = random_source(self.random_state).randint(2**31, size=2)
-        pairs = DynamicPairs(
+        make_pairs, names = _STRATEGIES[parameters["strategy"]]
+        pairs = make_pairs(
             [(fov.y, fov.x, fov.field_of_view) for fov in fovs],
-            patch_size=parameters["patch_size"],
-            pixel_size=parameters["pixel_size"],
-            keep=parameters["keep"],
+            **{name: parameters[name] for name in names},
             seed=int(pairs_seed),
         )
         budget = TrainingBudget(
@@ -390,7 +405,10 @@ def _check_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     check_positive(**{name: checked[name] for name in ("pixel_size", "keep", "learning_rate")})
     if checked["max_seconds"] is not None:
         check_positive(max_seconds=checked["max_seconds"])
-    for name, allowed in (("strategy", ("dynamic",)), ("schedule", ("constant", "linear"))):
+    for name, allowed in (
+        ("strategy", tuple(_STRATEGIES)),
+        ("schedule", ("constant", "linear")),
+    ):
         if checked[name] not in allowed:
             raise InvalidInputError(f"{name} must be one of {allowed}, got {checked[name]!r}")
     for name in ("keep", "learning_rate"):

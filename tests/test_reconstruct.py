@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from smlmkit import (
     FRCScorer,
@@ -51,6 +51,11 @@ def fovs():
 @pytest.fixture(scope="module")
 def fitted(fovs):
     return N2NReconstructor(**QUICK).fit(fovs)
+
+
+@pytest.fixture(scope="module")
+def fitted_to_fixed_pairs(fovs):
+    return N2NReconstructor("fixed", **QUICK).fit(fovs)
 
 
 def parallel_lines(seed, density_per_um):
@@ -114,9 +119,28 @@ def test_same_seed_same_weights_and_other_seed_other_weights(fovs, fitted):
     assert not torch.equal(fitted.module_.output.weight, other.module_.output.weight)
 
 
-def test_global_random_states_are_untouched(fovs):
+def test_fixed_pairs_train_alike_every_time_and_not_like_dynamic_ones(
+    fovs, fitted, fitted_to_fixed_pairs
+):
+    again = N2NReconstructor("fixed", **QUICK).fit(fovs)
+    for name, weights in fitted_to_fixed_pairs.module_.state_dict().items():
+        assert torch.equal(weights, again.module_.state_dict()[name])
+    assert not torch.equal(again.module_.output.weight, fitted.module_.output.weight)
+    image = again.predict(fovs[0])
+    assert float(image.sum()) == pytest.approx(len(fovs[0]), rel=1e-5)
+
+
+def test_only_dynamic_pairs_are_thinned(fovs, fitted, fitted_to_fixed_pairs):
+    fixed = N2NReconstructor("fixed", keep=0.2, **QUICK).fit(fovs)
+    dynamic = N2NReconstructor("dynamic", keep=0.2, **QUICK).fit(fovs)
+    assert fixed.history_.loss == fitted_to_fixed_pairs.history_.loss
+    assert dynamic.history_.loss != fitted.history_.loss
+
+
+@pytest.mark.parametrize("strategy", ["fixed", "dynamic"])
+def test_global_random_states_are_untouched(fovs, strategy):
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    N2NReconstructor(**QUICK).fit_predict(fovs)
+    N2NReconstructor(strategy, **QUICK).fit_predict(fovs)
     assert torch.equal(torch.get_rng_state(), torch_state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
 
@@ -136,7 +160,7 @@ def test_one_localization_keeps_its_mass(fitted):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"strategy": "magic"}, "strategy must be one of .*'dynamic'"),
+        ({"strategy": "magic"}, r"strategy must be one of \('fixed', 'dynamic'\), got 'magic'"),
         ({"schedule": "up"}, "schedule must be one of"),
         ({"pixel_size": 0}, "pixel_size must be a positive number"),
         ({"keep": 1.5}, "keep must be at most 1"),
@@ -151,6 +175,7 @@ def test_one_localization_keeps_its_mass(fitted):
         ({"random_state": -1}, "random_state must be an int from 0 on"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
         ({"patch_size": 4096}, "field of view 0 is 2000 x 3000 nm"),
+        ({"strategy": "fixed", "patch_size": 204}, "patch of 204 px of 10 nm needs 2040 nm"),
     ],
 )
 def test_bad_parameters_are_named_before_work_starts(fovs, change, message):
@@ -182,6 +207,20 @@ def test_grid_search_over_lists_of_equally_long_tables(fovs):
     assert search.predict(fovs[0]).shape == (200, 300)
 
 
+def test_grid_search_over_both_strategies():
+    search = GridSearchCV(
+        Pipeline([("n2n", N2NReconstructor(**QUICK, verbose=False))]),
+        {"n2n__strategy": ["fixed", "dynamic"]},
+        scoring=FRCScorer(),
+        cv=3,
+        error_score="raise",
+    )
+    search.fit(example_fovs(n_fovs=3))
+    scores = search.cv_results_["mean_test_score"]
+    assert np.isfinite(scores).all()
+    assert scores[0] != scores[1]
+
+
 class TestModelFile:
     def test_round_trip(self, fitted, fovs, tmp_path):
         path = tmp_path / "model.smlmkit"
@@ -191,6 +230,13 @@ class TestModelFile:
         assert restored.history_ == fitted.history_
         saved = {k: v for k, v in QUICK.items() if k != "random_state"}
         assert saved.items() <= restored.get_params().items()
+
+    def test_round_trip_of_a_model_of_fixed_pairs(self, fitted_to_fixed_pairs, tmp_path):
+        fitted_to_fixed_pairs.save(tmp_path / "model.smlmkit")
+        restored = load_model(tmp_path / "model.smlmkit")
+        assert restored.strategy == "fixed"
+        weights = fitted_to_fixed_pairs.module_.output.weight
+        assert torch.equal(restored.module_.output.weight, weights)
 
     def test_an_existing_file_is_kept_unless_told(self, fitted, tmp_path):
         path = tmp_path / "model.smlmkit"
@@ -227,7 +273,8 @@ class TestModelFile:
             load_model(path)
 
     @pytest.mark.parametrize(
-        "parameters", [{"width": 8}, {"width": 10**9}, {"nonsense": 1}, {"depth": "four"}]
+        "parameters",
+        [{"width": 8}, {"width": 10**9}, {"nonsense": 1}, {"depth": "four"}, {"strategy": "magic"}],
     )
     def test_parameters_that_do_not_fit_the_weights(self, fitted, tmp_path, parameters):
         with pytest.raises(ModelFileError, match="not a model of this smlmkit"):

@@ -13,7 +13,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from smlmkit.errors import InvalidInputError, TrainingDivergedError
-from smlmkit.nn.pairs import DynamicPairs
+from smlmkit.nn.pairs import Pairs
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -178,7 +178,7 @@ def move_network(network: NetworkT, device: torch.device) -> NetworkT:
 
 def train(
     network: nn.Module,
-    pairs: DynamicPairs,
+    pairs: Pairs,
     budget: TrainingBudget,
     device: torch.device,
     *,
@@ -192,7 +192,7 @@ def train(
     ----------
     network : Module
         Maps (n, 1, side, side) to the same shape; trained on `device`, left on the CPU.
-    pairs : DynamicPairs
+    pairs : Pairs
         Where the pairs come from.
     budget : TrainingBudget
         How long to train.
@@ -235,7 +235,7 @@ def train(
 def _run_steps(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    pairs: DynamicPairs,
+    pairs: Pairs,
     budget: TrainingBudget,
     device: torch.device,
     history: TrainingHistory,

@@ -4,13 +4,14 @@ from scipy import stats
 
 from smlmkit.errors import InvalidInputError
 from smlmkit.grid import FieldOfView
-from smlmkit.nn.pairs import DynamicPairs
+from smlmkit.nn.pairs import DynamicPairs, FixedPairs
 
 FIELD = FieldOfView(-500.0, 2000.0, 2500.0, 6000.0)
 
 
 def points_in(field, n, seed=0):
-    rng = np.random.default_rng(seed)
+    # Not the generator of the pairs: coins that follow y would put the halves side by side.
+    rng = np.random.default_rng([seed, n])
     return (
         rng.uniform(field.y_min, field.y_max, n),
         rng.uniform(field.x_min, field.x_max, n),
@@ -20,6 +21,13 @@ def points_in(field, n, seed=0):
 
 def make_pairs(*fields, patch_size=16, pixel_size=50.0, keep=1.0, seed=0):
     return DynamicPairs(fields, patch_size=patch_size, pixel_size=pixel_size, keep=keep, seed=seed)
+
+
+def make_fixed_pairs(*fields, patch_size=16, pixel_size=50.0, seed=0):
+    return FixedPairs(fields, patch_size=patch_size, pixel_size=pixel_size, seed=seed)
+
+
+either_strategy = pytest.mark.parametrize("make_pairs", [make_pairs, make_fixed_pairs])
 
 
 def crop_by_formula(fields, patch_size, pixel_size, seed):
@@ -95,7 +103,76 @@ def test_angles_are_uniform_and_half_of_the_crops_are_mirrored():
     assert stats.binomtest(hands.count(1.0), len(hands)).pvalue > 0.01
 
 
-def test_same_seed_same_pairs_however_they_are_batched():
+def orientations(crop):
+    """Give the eight flips and quarter turns of a crop, or of a pair of crops alike."""
+    return [
+        np.rot90(flipped, n_turns, axes=(-2, -1))
+        for flipped in (crop, np.swapaxes(crop, -2, -1))
+        for n_turns in range(4)
+    ]
+
+
+def test_fixed_pairs_of_a_field_as_large_as_a_patch_are_two_halves_in_sixteen_ways():
+    y, x, field = points_in(FieldOfView(-500, 2000, 300, 2800), 3000)
+    halves = np.concatenate(make_fixed_pairs((y, x, field), seed=1).draw(1))[:, 0]
+    edges = [np.linspace(-500, 300, 17), np.linspace(2000, 2800, 17)]
+    whole, _, _ = np.histogram2d(y, x, bins=edges)
+    assert any(np.array_equal(halves.sum(axis=0), crop) for crop in orientations(whole))
+    assert stats.binomtest(int(halves[0].sum()), 3000).pvalue > 0.01
+    ways = [way.tobytes() for pair in (halves, halves[::-1]) for way in orientations(pair)]
+    inputs, targets = make_fixed_pairs((y, x, field), seed=1).draw(1600)
+    drawn = [pair.tobytes() for pair in np.concatenate([inputs, targets], axis=1)]
+    assert len(set(ways)) == 16
+    assert set(drawn) == set(ways)
+    assert stats.chisquare([drawn.count(way) for way in ways]).pvalue > 0.01
+
+
+def test_crops_of_fixed_pairs_lie_at_every_pixel_alike_and_the_halves_stay():
+    # The last row and column of pixels reach past the field: the grid is that of a rendering.
+    y, x, field = points_in(FieldOfView(0, 0, 990, 1195), 20_000)
+    counts, _, _ = np.histogram2d(y, x, bins=[np.arange(0, 1001, 50), np.arange(0, 1201, 50)])
+    place_of = {
+        turned.astype(np.float32).tobytes(): (top, left)
+        for top in range(20 - 16 + 1)
+        for left in range(24 - 16 + 1)
+        for turned in orientations(counts[top : top + 16, left : left + 16])
+    }
+    assert len(place_of) == 8 * 5 * 9
+    pairs_at = {crop: [] for crop in place_of}
+    inputs, targets = make_fixed_pairs((y, x, field)).draw(4500)
+    for one, other in zip(inputs, targets, strict=True):
+        pairs_at[(one + other).tobytes()].append(frozenset((one.tobytes(), other.tobytes())))
+    n_at = dict.fromkeys(place_of.values(), 0)
+    for crop, pairs in pairs_at.items():
+        assert len(set(pairs)) == 1
+        n_at[place_of[crop]] += len(pairs)
+    assert stats.chisquare(list(n_at.values())).pvalue > 0.01
+
+
+def test_one_localization_is_the_input_of_nearly_all_fixed_pairs():
+    single = (np.array([500.0]), np.array([500.0]), FieldOfView(0, 0, 1000, 1000))
+    inputs, targets = make_fixed_pairs(single, patch_size=20).draw(1000)
+    # The half without it is drawn again where it would be the input.
+    assert inputs.sum() == 1000
+    assert not targets.any()
+
+
+@either_strategy
+def test_the_target_of_a_sparse_crop_is_unbiased(make_pairs):
+    # 1.5 localizations a crop: choosing crops by these would raise the targets by 1.29.
+    field = FieldOfView(0, 0, 20_000, 20_000)
+    n_points = int(1.5 * (20_000 / 200) ** 2)
+    means = []
+    for seed in range(3):
+        points = points_in(field, n_points, seed=seed)
+        inputs, targets = make_pairs(points, patch_size=4, seed=seed).draw(3000)
+        assert np.count_nonzero(inputs.any(axis=(1, 2, 3))) > 2990
+        means.append(targets.sum(axis=(1, 2, 3)).mean())
+    assert np.mean(means) == pytest.approx(0.75, abs=0.05)
+
+
+@either_strategy
+def test_same_seed_same_pairs_however_they_are_batched(make_pairs):
     fields = points_in(FIELD, 5_000)
     together = make_pairs(fields).draw(6)
     pairs = make_pairs(fields)
@@ -106,7 +183,13 @@ def test_same_seed_same_pairs_however_they_are_batched():
     assert not np.array_equal(together, make_pairs(fields, seed=1).draw(6))
 
 
-def test_fields_are_drawn_in_proportion_to_their_area():
+def test_the_strategies_differ():
+    dynamic, fixed = (make(points_in(FIELD, 5_000)) for make in (make_pairs, make_fixed_pairs))
+    assert not np.array_equal(dynamic.draw(6), fixed.draw(6))
+
+
+@either_strategy
+def test_fields_are_drawn_in_proportion_to_their_area(make_pairs):
     thin = points_in(FieldOfView(0, 0, 2000, 2000), 2_000)
     dense = points_in(FieldOfView(0, 0, 6000, 2000), 60_000)
     inputs, targets = make_pairs(thin, dense).draw(2000)
@@ -115,7 +198,8 @@ def test_fields_are_drawn_in_proportion_to_their_area():
     assert stats.binomtest(int(from_dense.sum()), 2000, p=0.75).pvalue > 0.01
 
 
-def test_a_field_that_an_outlier_blows_up_is_refused():
+@either_strategy
+def test_a_field_that_an_outlier_blows_up_is_refused(make_pairs):
     huge = points_in(FieldOfView(0, 0, 1e9, 1e9), 10)
     with pytest.raises(InvalidInputError, match="too large to train on"):
         make_pairs(huge)
@@ -129,6 +213,18 @@ def test_a_field_too_small_for_a_rotated_patch_is_named():
     make_pairs(points_in(FieldOfView(0, 0, 1132, 1132), 100)).draw(4)
 
 
-def test_nothing_to_learn_from():
+def test_a_field_too_small_for_a_fixed_patch_is_named():
+    good = points_in(FIELD, 100)
+    small = points_in(FieldOfView(0, 0, 3000, 799), 100)
+    with pytest.raises(
+        InvalidInputError, match=r"view 1 is 3000 x 799 nm: a patch of 16 px of 50 nm needs 800 nm"
+    ):
+        make_fixed_pairs(good, small)
+    # In floating-point numbers, 3 * 0.1 is more than 0.3.
+    make_fixed_pairs(points_in(FieldOfView(0, 0, 0.3, 0.3), 9), patch_size=3, pixel_size=0.1)
+
+
+@either_strategy
+def test_nothing_to_learn_from(make_pairs):
     with pytest.raises(InvalidInputError, match="no localizations to learn from"):
         make_pairs(points_in(FIELD, 0))
