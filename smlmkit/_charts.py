@@ -1,8 +1,14 @@
 """Charts: curves over axes, drawn with matplotlib for the objects that have a `plot`."""
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smlmkit._figure import save
+
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from smlmkit.resolution.curve import FRCCurve
@@ -44,3 +50,36 @@ def draw_frc(curve: "FRCCurve", ax: "Axes | None" = None, *, label: str = "") ->
     )
     ax.legend(frameon=False)
     return ax
+
+
+def save_frc(
+    curves: "Mapping[str, FRCCurve]",
+    fractions: "Mapping[str, pd.DataFrame]",
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool,
+) -> None:
+    """Write a PNG of the curves of several tables and, if given, of what `frc_by_fraction` gave."""
+    from matplotlib.figure import Figure
+
+    n_charts = 3 if fractions else 1
+    figure = Figure(figsize=(6.4 * n_charts, 4.8), dpi=100, layout="constrained")
+    axes = figure.subplots(1, n_charts, squeeze=False)[0]
+    for name, curve in curves.items():
+        found = (curve.reason and "no resolution") or f"{curve.resolution:.4g} nm"
+        draw_frc(curve, axes[0], label=f"{Path(name).name}: {found}")
+    for name, table in fractions.items():
+        for ax, column in zip(axes[1:], ("resolution", "area"), strict=True):
+            ax.errorbar(
+                table["density"],
+                table[column],
+                table[f"{column}_sd"],
+                marker="o",
+                markersize=3,
+                capsize=2,
+                label=Path(name).name,
+            )
+    for ax, title in zip(axes[1:], ("resolution (nm)", "FRC area"), strict=False):
+        ax.set(xscale="log", xlabel="localizations per µm²", ylabel=title, ylim=(0, None))
+        ax.legend(frameon=False)
+    save(figure, path, "Fourier ring correlation", overwrite)
