@@ -48,6 +48,24 @@ def test_rendering(real_data, tmp_path):
     assert max(row["max_error"] for row in gaussians) < 2e-4
 
 
+def test_frc(tmp_path):
+    out = tmp_path / "frc.json"
+    run_python("-m", "benchmarks.frc", "--sizes", 128, "--repeats", 1, "--json", out)
+    (rows,) = json.loads(out.read_text())["sections"].values()
+    masks = next(row for row in rows if row["method"] == "masks ring by ring")
+    assert masks["difference"] < 1e-12
+
+
+def test_spurious_correlation(tmp_path):
+    out = tmp_path / "spurious.json"
+    options = ("--seeds", 1, "--densities", 1000, "--blinks", 5, "--out", out)
+    run_python("-m", "benchmarks.spurious_correlation", *options)
+    for row in json.loads(out.read_text()):
+        assert row["random"] < 0.95 * row["reference"]
+        assert row["corrected"] > 0.95 * row["reference"]
+        assert row["frames"] > 0.95 * row["reference"]
+
+
 def test_held_out_densities(real_data, tmp_path):
     out = tmp_path / "densities.json"
     run_python(
@@ -57,6 +75,16 @@ def test_held_out_densities(real_data, tmp_path):
     gains = json.loads(out.read_text())["gains_over_best_gaussian"]
     assert gains["neighbors"]["frc_area_0.2, least"] > 0.01
     assert gains["neighbors"]["log_likelihood, least"] > 0.02
+
+
+def test_choosing_a_density_estimate(real_data, tmp_path):
+    picture = tmp_path / "choice.png"
+    printed = run_python(
+        *("examples/choose_density_estimate.py", real_data / "frcnet"),
+        *("--fields", 2, "--tile", 20_000, "--out", picture),
+    )
+    assert "best: {'kde': AnisotropicKDE(support='neighbors')" in printed
+    assert picture.stat().st_size > 10_000
 
 
 def test_example(tmp_path):
