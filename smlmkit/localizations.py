@@ -13,9 +13,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from smlmkit._checks import check_whole, random_source
+from smlmkit._checks import random_source
 from smlmkit._columns import as_frames, check_columns, freeze, raw_columns
-from smlmkit._rows import bounding_field, inside, usable_rows
+from smlmkit._rows import (
+    bounding_field,
+    check_rows,
+    cut_into_tiles,
+    frame_span,
+    in_first_blocks,
+    inside,
+    usable_rows,
+)
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.grid import FieldOfView, check_field_of_view
 
@@ -150,12 +158,15 @@ class Localizations:
         return iter(self._columns)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        try:
-            return self._columns[name]
-        except (KeyError, TypeError):
-            raise KeyError(
-                f"no column {name!r}; there are {', '.join(self._columns)} (rows: use select)"
-            ) from None
+        if not isinstance(name, str):
+            raise InvalidTypeError(
+                f"a table is indexed by the name of a column, got {type(name).__name__}; rows: use "
+                "select. For scikit-learn a single table is one sample: pass a list of fields of "
+                "view or table.tiles(size)"
+            )
+        if name not in self._columns:
+            raise KeyError(f"no column {name!r}; there are {', '.join(self._columns)}")
+        return self._columns[name]
 
     def select(self, rows: Rows) -> "Localizations":
         """Give the table of some rows; a slice shares memory.
@@ -178,7 +189,7 @@ class Localizations:
             If a boolean array has another length than the table, or a row is not there.
         """
         if not isinstance(rows, slice):
-            rows = self._check_rows(rows)
+            rows = check_rows(rows, len(self))
         return self._with_rows(rows, self._field_of_view)
 
     def crop(self, field_of_view: FieldOfView | Sequence[float]) -> "Localizations":
@@ -209,6 +220,40 @@ class Localizations:
         if overlap.height <= 0 or overlap.width <= 0:
             raise InvalidInputError(f"{box} does not overlap the field of view {own}")
         return self._with_rows(inside(self.x, self.y, overlap), overlap)
+
+    def tiles(self, size: float, *, min_localizations: int = 0) -> list["Localizations"]:
+        """Cut the field of view into square tiles: samples for cross-validation.
+
+        Parameters
+        ----------
+        size : float
+            Side of a tile in nm. Edges lie at whole multiples of it from the field's corner; the
+            last row and column of tiles also take what is left over, less than one more tile.
+        min_localizations : int, default=0
+            Tiles with fewer localizations are left out: a scorer cannot split an empty one.
+
+        Returns
+        -------
+        list of Localizations
+            The tiles, row by row. Each localization is in one of them, in its order; a tile's field
+            of view is its box. They share memory with one another.
+
+        Raises
+        ------
+        InvalidInputError
+            If `size` is not positive or makes more than 65,536 tiles, or `min_localizations` is
+            negative.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> blinks = Localizations(np.array([[10.0, 20.0], [990.0, 480.0]]))
+        >>> [(len(tile), tile.field_of_view.width) for tile in blinks.tiles(400)]
+        [(1, 400.0), (1, 581.0)]
+        """
+        order, tiles = cut_into_tiles(self.x, self.y, self._field_of_view, size, min_localizations)
+        by_tile = self._with_rows(order, self._field_of_view)
+        return [by_tile._with_rows(rows, box) for rows, box in tiles]
 
     def thin(self, fraction: float, random_state: RandomState = None) -> "Localizations":
         """Keep every row with the same probability, independently.
@@ -271,10 +316,10 @@ class Localizations:
         """
         if by not in ("auto", "frames", "random"):
             raise InvalidInputError(f"by must be 'auto', 'frames' or 'random', got {by!r}")
-        if by == "random" or (by == "auto" and self._frame_span() < n_blocks):
+        if by == "random" or (by == "auto" and frame_span(self._frame) < n_blocks):
             first = random_source(random_state).random_sample(len(self)) < 0.5
         else:
-            first = self._in_first_blocks(n_blocks, random_state)
+            first = in_first_blocks(self._frame, n_blocks, random_state)
         return (
             self._with_rows(first, self._field_of_view),
             self._with_rows(~first, self._field_of_view),
@@ -290,45 +335,13 @@ class Localizations:
         """
         return pd.DataFrame(self._columns, copy=True)
 
-    def _check_rows(self, rows: ArrayLike) -> Rows:
-        indices = np.asarray(rows)
-        if indices.ndim != 1 or indices.dtype.kind not in "biu":
-            raise InvalidTypeError(
-                f"rows must be a slice or a 1-d array of booleans or integers, got {rows!r}"
-            )
-        if indices.dtype == bool and len(indices) != len(self):
-            raise InvalidInputError(
-                f"the mask has {len(indices)} entries, the table {len(self)} rows"
-            )
-        if indices.dtype != bool and not np.all((indices >= -len(self)) & (indices < len(self))):
-            raise InvalidInputError(f"the table has {len(self)} rows, got the indices {rows!r}")
-        return indices
-
     def _with_rows(self, rows: Rows, field_of_view: FieldOfView) -> "Localizations":
         columns = {name: values[rows] for name, values in self._columns.items()}
         return self._from_valid(columns, field_of_view, self._metadata_json)
 
-    def _frame_span(self) -> int:
-        if "frame" not in self._columns or len(self) == 0:
-            return 0
-        frame = self._columns["frame"]
-        return int(frame.max()) - int(frame.min()) + 1
-
-    def _in_first_blocks(self, n_blocks: int, random_state: RandomState) -> NDArray[np.bool_]:
-        span = self._frame_span()
-        check_whole("n_blocks", n_blocks, low=2)
-        if span < n_blocks:
-            raise InvalidInputError(
-                f"cannot split {span} frames into n_blocks={n_blocks} blocks: "
-                "give fewer blocks or by='random'"
-            )
-        frame = self._columns["frame"]
-        block = (frame - frame.min()) * n_blocks // span
-        block_is_first = np.arange(n_blocks) % 2 == 0
-        if random_state is not None:
-            random_source(random_state).shuffle(block_is_first)
-        in_first: NDArray[np.bool_] = block_is_first[block]
-        return in_first
+    @property
+    def _frame(self) -> NDArray[np.int64]:
+        return self._columns.get("frame", np.empty(0, np.int64))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Localizations):
@@ -372,8 +385,8 @@ class Localizations:
             ("", f"{field.width / 1000:.4g} x {field.height / 1000:.4g} µm"),
             ("per µm²", f"{self.density:.4g}"),
         ]
-        if self._frame_span():
-            facts.append(("frames", f"{self._frame_span():,}"))
+        if n_frames := frame_span(self._frame):
+            facts.append(("frames", f"{n_frames:,}"))
         if (median := self.median_uncertainty) is not None:
             facts.append(("nm median uncertainty", f"{median:.3g}"))
         return facts

@@ -342,6 +342,16 @@ class TestSelect:
         with pytest.raises(KeyError, match="no column 'z'; there are x, y, frame"):
             make_table()["z"]
 
+    @pytest.mark.parametrize(
+        "rows", [0, np.int64(3), slice(5), [0, 1], np.array([True]), ("x", "y"), None]
+    )
+    def test_rows_are_not_taken_by_index(self, rows):
+        message = (
+            rf"got {type(rows).__name__}; rows: use select.*list of fields of view or table\.til"
+        )
+        with pytest.raises(InvalidTypeError, match=message):
+            make_table()[rows]
+
     def test_names_are_what_a_table_iterates_over(self):
         table = make_table()
         assert list(table) == list(table.columns) == ["x", "y", "frame", "photons", "row"]
@@ -371,6 +381,122 @@ class TestCrop:
         corners = itertools.product(range(0, 1000, 300), range(0, 2000, 300))
         tiles = [table.crop((y, x, y + 300, x + 300)) for y, x in corners]
         assert rows_of(*tiles) == list(range(1000))
+
+
+def tile_boxes(field, size):
+    """Tiles one by one: squares from the corner, the last ones up to the far sides."""
+    n_rows = max(1, int(field.height // size))
+    n_columns = max(1, int(field.width // size))
+    return [
+        FieldOfView(
+            field.y_min + row * size,
+            field.x_min + column * size,
+            field.y_max if row == n_rows - 1 else field.y_min + (row + 1) * size,
+            field.x_max if column == n_columns - 1 else field.x_min + (column + 1) * size,
+        )
+        for row in range(n_rows)
+        for column in range(n_columns)
+    ]
+
+
+class TestTiles:
+    @in_its_own_time
+    @given(
+        n=st.integers(0, 80),
+        size=st.integers(120, 2500),
+        corner=st.tuples(*[st.integers(-5000, 5000)] * 2),
+        seed=st.integers(0, 2**31),
+    )
+    def test_they_are_the_crops_to_their_boxes(self, n, size, corner, seed):
+        """A quarter of the points lie on edges."""
+        rng = np.random.default_rng(seed)
+        y, x = (
+            low + rng.integers(0, np.ceil(4 * extent / size), n) * size / 4
+            for low, extent in zip(corner, (1000, 2000), strict=True)
+        )
+        field = FieldOfView(*map(float, (*corner, corner[0] + 1000, corner[1] + 2000)))
+        columns = {"x": x, "y": y, "row": np.arange(n)}
+        table = Localizations(columns, field_of_view=field)
+        tiles = table.tiles(size)
+        assert tiles == [table.crop(box) for box in tile_boxes(field, size)]
+        assert rows_of(*tiles) == list(range(n))
+
+    def test_what_is_left_over_goes_to_the_last_row_and_column(self):
+        fields = [tile.field_of_view for tile in make_table().tiles(600)]
+        assert fields == [(0, 0, 1000, 600), (0, 600, 1000, 1200), (0, 1200, 1000, 2000)]
+        assert sum(field.area_um2 for field in fields) == pytest.approx(FIELD.area_um2)
+
+    @pytest.mark.parametrize("size", [1001, 2000, 1e300])
+    def test_a_side_shorter_than_a_tile_is_not_cut(self, size):
+        assert {tile.field_of_view.height for tile in make_table().tiles(size)} == {1000}
+
+    def test_a_tile_as_large_as_the_field_is_the_table(self):
+        table = make_table()
+        assert table.tiles(5000) == [table]
+
+    @pytest.mark.parametrize(("side", "size", "n"), [(0.3, 0.1, 3), (0.7, 0.1, 7), (2.3, 0.1, 23)])
+    def test_rounding_does_not_eat_a_tile(self, side, size, n):
+        assert side // size < n
+        table = Localizations(np.empty((0, 2)), field_of_view=(0, 0, side, side))
+        assert len(table.tiles(size)) == n**2
+
+    def test_an_edge_belongs_to_the_tile_that_it_begins(self):
+        x = np.array([0.0, np.nextafter(700.0, 0), 700.0, np.nextafter(2000.0, 0)])
+        table = Localizations({"x": x, "y": np.zeros(4), "row": np.arange(4)}, field_of_view=FIELD)
+        left, right = table.tiles(700)
+        np.testing.assert_array_equal(left["row"], [0, 1])
+        np.testing.assert_array_equal(right["row"], [2, 3])
+
+    def test_empty_tiles_are_there_unless_a_least_number_is_asked_for(self):
+        x, y = np.array([50.0, 60.0, 950.0]), np.array([10.0, 20.0, 550.0])
+        table = Localizations({"x": x, "y": y}, field_of_view=FIELD)
+        assert [len(tile) for tile in table.tiles(500)] == [2, 0, 0, 0, 0, 1, 0, 0]
+        for least in (1, 2, 3):
+            few = table.tiles(500, min_localizations=least)
+            assert few == [tile for tile in table.tiles(500) if len(tile) >= least]
+
+    def test_they_keep_columns_metadata_and_order(self):
+        table = make_table(1000)
+        for tile in table.tiles(250):
+            assert tile.columns == table.columns
+            assert tile.metadata == {"label": "tubulin"}
+            assert (np.diff(tile["row"]) > 0).all()
+            assert not tile.x.flags.writeable
+
+    def test_rows_are_sorted_once_for_all_tiles(self):
+        tiles = make_table(1000).tiles(250, min_localizations=1)
+        for name in tiles[0]:
+            assert len({id(tile[name].base) for tile in tiles}) == 1
+
+    @pytest.mark.parametrize("size", [0, -5, np.nan, np.inf, "500", None, True])
+    def test_a_size_that_is_none_is_refused(self, size):
+        with pytest.raises(InvalidInputError, match="size must be a positive number, got"):
+            make_table().tiles(size)
+
+    @pytest.mark.parametrize("least", [-1, 0.5, None])
+    def test_a_least_number_that_is_none_is_refused(self, least):
+        with pytest.raises(InvalidInputError, match="min_localizations must be a whole number"):
+            make_table().tiles(500, min_localizations=least)
+
+    def test_as_many_tiles_as_there_may_be(self):
+        table = Localizations({"x": [255.5], "y": [255.5]}, field_of_view=(0, 0, 256, 256))
+        assert [len(tile) for tile in table.tiles(1)][-2:] == [0, 1]
+
+    @pytest.mark.parametrize(("size", "count"), [(5, "80,000"), (1e-3, "2,000,000,000,000")])
+    def test_too_many_tiles_are_counted_and_refused(self, size, count):
+        with pytest.raises(InvalidInputError, match=f"into {count} tiles, more than 65,536"):
+            make_table().tiles(size)
+
+    @pytest.mark.parametrize("size", [1e-200, 5e-324])
+    def test_more_tiles_than_can_be_counted_are_refused(self, size):
+        with pytest.raises(InvalidInputError, match="more than 65,536"):
+            make_table().tiles(size)
+
+    def test_tiles_too_small_for_their_coordinates_are_refused(self):
+        far = 1e16
+        table = Localizations(np.empty((0, 2)), field_of_view=(far, 0, far + 8, 8))
+        with pytest.raises(InvalidInputError, match="y_min < y_max"):
+            table.tiles(1)
 
 
 class TestThin:
