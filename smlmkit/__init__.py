@@ -11,6 +11,7 @@ __version__ = "0.1.0.dev0"
 _HOME_OF_NAME = {
     "AdaptiveKDE": "kde",
     "AnisotropicKDE": "kde",
+    "AreaFRCLoss": "nn.losses",
     "CountFilter": "filters",
     "FRCCurve": "resolution",
     "FRCScorer": "scoring",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from smlmkit.kde import GaussianKDE as GaussianKDE
     from smlmkit.localizations import Localizations as Localizations
     from smlmkit.localizations import concat as concat
+    from smlmkit.nn.losses import AreaFRCLoss as AreaFRCLoss
     from smlmkit.reconstruct import N2NReconstructor as N2NReconstructor
     from smlmkit.reconstruct import load_model as load_model
     from smlmkit.render import Renderer as Renderer

@@ -56,6 +56,14 @@ def test_frc(tmp_path):
     assert masks["difference"] < 1e-12
 
 
+def test_frc_loss(tmp_path):
+    out = tmp_path / "frc_loss.json"
+    run_python("-m", "benchmarks.frc_loss", "--size", 32, "--repeats", 1, "--json", out)
+    rows = json.loads(out.read_text())["rows"]
+    assert len(rows) == 16
+    assert all(row["MiB"] < 10 for row in rows)
+
+
 def test_spurious_correlation(tmp_path):
     out = tmp_path / "spurious.json"
     options = ("--seeds", 1, "--densities", 1000, "--blinks", 5, "--out", out)
