@@ -1,8 +1,9 @@
 """What every scorer shares: it goes through fields of view and names the one that fails."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -40,7 +41,7 @@ class FieldScorer(ABC):
 
         Raises
         ------
-        InvalidInputError
+        InvalidInputError, InvalidTypeError
             If a field of view cannot be scored, which the message names.
         """
         return float(self.score_fields(estimator, X, y)["score"].mean())
@@ -64,22 +65,12 @@ class FieldScorer(ABC):
 
         Raises
         ------
-        InvalidInputError
+        InvalidInputError, InvalidTypeError
             If a field of view cannot be scored, which the message names.
         """
         fovs, single = as_fovs(X)
         targets = self._targets(fovs, y, single)
-        rows = []
-        for position, (fov, target) in enumerate(zip(fovs, targets, strict=True)):
-            try:
-                scores = self._score_field(estimator, fov, target)
-            except InvalidInputError as error:
-                raise InvalidInputError(f"X[{position}]: {error}") from error
-            rows += [
-                {"field": position, "repeat": repeat, **score}
-                for repeat, score in enumerate(scores)
-            ]
-        return pd.DataFrame(rows)
+        return tabulate(partial(self._score_field, estimator), fovs, targets)
 
     @abstractmethod
     def _targets(
@@ -92,6 +83,22 @@ class FieldScorer(ABC):
         self, estimator: Any, fov: Localizations, target: Any
     ) -> list[dict[str, float]]:
         """Give the ``score`` of every repeat, with what else belongs to it."""
+
+
+def tabulate(
+    score_field: Callable[..., Iterable[dict[str, float]]], *samples: Sequence[Any]
+) -> pd.DataFrame:
+    """Score every field of view: a row for each repeat, or an error that names the field."""
+    rows = []
+    for position, sample in enumerate(zip(*samples, strict=True)):
+        try:
+            rows += [
+                {"field": position, "repeat": repeat, **scores}
+                for repeat, scores in enumerate(score_field(*sample))
+            ]
+        except (InvalidInputError, InvalidTypeError) as error:
+            raise type(error)(f"X[{position}]: {error}") from error
+    return pd.DataFrame(rows)
 
 
 def reconstruct(estimator: Any, fov: Localizations) -> xr.DataArray:
@@ -126,7 +133,12 @@ def draw_target(target: Target, image: xr.DataArray) -> xr.DataArray:
     """Give a target on the grid of a reconstruction; a table is counted there."""
     grid = grid_of(image)
     if isinstance(target, Localizations):
-        return render_histogram(target, grid.pixel_size, grid)
+        counts = render_histogram(target, grid.pixel_size, grid)
+        if not counts.any():
+            raise InvalidInputError(
+                f"the target has no localization on the reconstruction's {grid}"
+            )
+        return counts
     if not grid_of(target).is_close(grid):
         raise InvalidInputError(
             f"the target lies on {grid_of(target)}, the reconstruction on {grid}"

@@ -3,10 +3,11 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import xarray as xr
 
+from smlmkit._checks import check_whole
 from smlmkit.errors import InvalidInputError
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.resolution import Split, repeated_splits
@@ -34,6 +35,14 @@ class HeldOutScorer(FieldScorer):
     n_blocks: int = 10
     repeats: int = 1
     random_state: RandomState = 0
+
+    def __post_init__(self) -> None:
+        if self.split not in get_args(Split):
+            raise InvalidInputError(
+                f"split must be 'auto', 'frames' or 'random', got {self.split!r}"
+            )
+        check_whole("n_blocks", self.n_blocks, low=2)
+        check_whole("repeats", self.repeats, low=1)
 
     def _targets(
         self,

@@ -1,8 +1,9 @@
 """FRCScorer: the Fourier ring correlation with held-out localizations or with a target."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -16,7 +17,7 @@ from smlmkit.localizations import Localizations
 from smlmkit.metrics.frc import frc_area, frc_ceiling
 from smlmkit.resolution import frc_curve
 from smlmkit.samples import as_fovs
-from smlmkit.scoring._fields import Target, check_targets, draw_target, reconstruct
+from smlmkit.scoring._fields import Target, check_targets, draw_target, reconstruct, tabulate
 from smlmkit.scoring._held_out import REFERENCE_PIXEL, HeldOut, HeldOutScorer
 
 
@@ -87,6 +88,7 @@ class FRCScorer(HeldOutScorer):
     pixel_size: float = REFERENCE_PIXEL
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_pixel_size(self.pixel_size)
         if not 0 < self.cutoff <= 0.5:
             raise InvalidInputError(f"cutoff must be in (0, 0.5], got {self.cutoff!r}")
@@ -112,20 +114,20 @@ class FRCScorer(HeldOutScorer):
         DataFrame
             Columns ``field``, ``repeat``, ``score``, ``raw``: the area of half A as it is,
             ``ceiling``: that of the true density, and ``share``: (score - raw) / (ceiling - raw),
-            the share of the headroom that the estimator took.
+            the share of the headroom that the estimator took; nan where there is none.
 
         Raises
         ------
-        InvalidInputError
+        InvalidInputError, InvalidTypeError
             If a field of view cannot be scored, which the message names.
 
         Notes
         -----
         No reconstruction of half A can score more than a noise-free density, whose correlation with
-        half B is sqrt(FRC(A, B)) ring by ring: `smlmkit.metrics.frc.frc_ceiling`. Blinks of one
-        emitter in both halves inflate all three areas, the ceiling most: they then speak of the
-        emitters that happened to blink rather than of the structure that carries them. A split by
-        frames avoids most of this, a random one none of it.
+        half B `smlmkit.metrics.frc.frc_ceiling` reads from the two halves. Blinks of one emitter in
+        both halves inflate all three areas, the ceiling most: they then speak of the emitters that
+        happened to blink rather than of the structure that carries them. A split by frames avoids
+        most of this, a random one none of it.
 
         Examples
         --------
@@ -135,17 +137,17 @@ class FRCScorer(HeldOutScorer):
         >>> bool(table["raw"][0] == table["score"][0] < table["ceiling"][0])
         True
         """
-        rows = []
-        for position, fov in enumerate(as_fovs(X)[0]):
-            for repeat, held_out in enumerate(self.hold_out(estimator, fov)):
-                grid = grid_of(held_out.image)
-                raw_half = render_histogram(held_out.half_a, grid.pixel_size, grid)
-                score = self._area(held_out.image, held_out.counts)
-                raw = self._area(raw_half, held_out.counts)
-                ceiling = self._area(raw_half, held_out.counts, frc_ceiling)
-                share = (score - raw) / (ceiling - raw)
-                rows.append((position, repeat, score, raw, ceiling, share))
-        return pd.DataFrame(rows, columns=["field", "repeat", "score", "raw", "ceiling", "share"])
+        return tabulate(partial(self._headroom, estimator), as_fovs(X)[0])
+
+    def _headroom(self, estimator: Any, fov: Localizations) -> Iterator[dict[str, float]]:
+        for held_out in self.hold_out(estimator, fov):
+            grid = grid_of(held_out.image)
+            raw_half = render_histogram(held_out.half_a, grid.pixel_size, grid)
+            score = self._area(held_out.image, held_out.counts)
+            raw = self._area(raw_half, held_out.counts)
+            ceiling = self._area(raw_half, held_out.counts, frc_ceiling)
+            share = (score - raw) / (ceiling - raw) if ceiling > raw else math.nan
+            yield {"score": score, "raw": raw, "ceiling": ceiling, "share": share}
 
     def _targets(
         self, fovs: list[Localizations], y: object, single: bool

@@ -31,7 +31,7 @@ class PoissonScorer(HeldOutScorer):
     Raises
     ------
     InvalidInputError
-        If `background` is out of range.
+        If a parameter is unknown or out of range.
 
     See Also
     --------
@@ -64,6 +64,7 @@ class PoissonScorer(HeldOutScorer):
     background: float = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.background < 1:
             raise InvalidInputError(f"background must be in (0, 1), got {self.background!r}")
 

@@ -1,14 +1,17 @@
 """Scorers that compare pixel by pixel with a target: for simulations and dense acquisitions."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
+from smlmkit._checks import check_positive
 from smlmkit.errors import InvalidInputError
+from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations
 from smlmkit.metrics.similarity import ms_ssim, psnr, ssim
 from smlmkit.scoring._fields import (
@@ -27,10 +30,7 @@ class _SimilarityScorer(FieldScorer):
     data_range: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.data_range) and self.data_range > 0):
-            raise InvalidInputError(
-                f"data_range must be positive and finite, got {self.data_range!r}"
-            )
+        check_positive(data_range=self.data_range)
 
     def _targets(
         self, fovs: list[Localizations], y: object, single: bool
@@ -41,16 +41,24 @@ class _SimilarityScorer(FieldScorer):
         self, estimator: Any, fov: Localizations, target: Any
     ) -> list[dict[str, float]]:
         image = reconstruct(estimator, fov)
-        expected = draw_target(target, image).to_numpy()
-        if isinstance(target, Localizations):
-            if len(target) == 0:
-                raise InvalidInputError("the target has no localizations")
-            expected = expected * (len(fov) / len(target))
-        return [{"score": self._compare(image.to_numpy(), expected)}]
+        return [{"score": self._compare(image.to_numpy(), _expected(image, fov, target))}]
 
     @abstractmethod
     def _compare(self, image: NDArray[Any], expected: NDArray[Any]) -> float:
         """Compare a reconstruction with what it should be."""
+
+
+def _expected(image: xr.DataArray, fov: Localizations, target: Target) -> NDArray[Any]:
+    """Give what a reconstruction of `fov` should be; a table is scaled to its localizations."""
+    expected = draw_target(target, image).to_numpy()
+    if not isinstance(target, Localizations):
+        return expected
+    grid = grid_of(image)
+    n_reconstructed = len(fov.crop(grid.field_of_view))
+    if n_reconstructed == 0:
+        raise InvalidInputError(f"there is no localization on the reconstruction's {grid}")
+    scaled: NDArray[Any] = expected * (n_reconstructed / expected.sum(dtype=np.float64))
+    return scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +74,7 @@ class PSNRScorer(_SimilarityScorer):
     Raises
     ------
     InvalidInputError
-        If `data_range` is not positive and finite.
+        If `data_range` is not a positive number.
 
     See Also
     --------
@@ -75,8 +83,8 @@ class PSNRScorer(_SimilarityScorer):
     Notes
     -----
     The whole field of view is reconstructed and compared with its y: an image on the same grid as
-    it is, or a table, whose counts are scaled to the number of localizations in X, which makes them
-    what X would hold without noise. `smlmkit.metrics.similarity.psnr` has
+    it is, or a table, whose counts are scaled to the number of localizations that X has on the
+    grid, which makes them what X would hold without noise. `smlmkit.metrics.similarity.psnr` has
     the formula. Higher is better; in dB.
 
     Examples
@@ -108,7 +116,7 @@ class SSIMScorer(_SimilarityScorer):
     Raises
     ------
     InvalidInputError
-        If `data_range` is not positive and finite.
+        If `data_range` is not a positive number.
 
     See Also
     --------
@@ -117,8 +125,8 @@ class SSIMScorer(_SimilarityScorer):
     Notes
     -----
     The whole field of view is reconstructed and compared with its y: an image on the same grid as
-    it is, or a table, whose counts are scaled to the number of localizations in X, which makes them
-    what X would hold without noise. `smlmkit.metrics.similarity.ssim` has
+    it is, or a table, whose counts are scaled to the number of localizations that X has on the
+    grid, which makes them what X would hold without noise. `smlmkit.metrics.similarity.ssim` has
     the formula. Images that are mostly empty score high whatever they hold.
 
     Examples
@@ -150,7 +158,7 @@ class MSSSIMScorer(_SimilarityScorer):
     Raises
     ------
     InvalidInputError
-        If `data_range` is not positive and finite.
+        If `data_range` is not a positive number.
 
     See Also
     --------
@@ -159,8 +167,8 @@ class MSSSIMScorer(_SimilarityScorer):
     Notes
     -----
     The whole field of view is reconstructed and compared with its y: an image on the same grid as
-    it is, or a table, whose counts are scaled to the number of localizations in X, which makes them
-    what X would hold without noise. `smlmkit.metrics.similarity.ms_ssim` has
+    it is, or a table, whose counts are scaled to the number of localizations that X has on the
+    grid, which makes them what X would hold without noise. `smlmkit.metrics.similarity.ms_ssim` has
     the formula. Images that are mostly empty score high whatever they hold.
 
     Examples
