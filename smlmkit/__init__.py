@@ -32,6 +32,7 @@ _HOME_OF_NAME = {
     "SmlmkitWarning": "errors",
     "Thin": "filters",
     "concat": "localizations",
+    "decorrelation_resolution": "resolution",
     "fourier_shell_correlation": "resolution",
     "frc_by_fraction": "resolution",
     "frc_curve": "resolution",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from smlmkit.reconstruct import load_model as load_model
     from smlmkit.render import Renderer as Renderer
     from smlmkit.resolution import FRCCurve as FRCCurve
+    from smlmkit.resolution import decorrelation_resolution as decorrelation_resolution
     from smlmkit.resolution import fourier_shell_correlation as fourier_shell_correlation
     from smlmkit.resolution import frc_by_fraction as frc_by_fraction
     from smlmkit.resolution import frc_curve as frc_curve

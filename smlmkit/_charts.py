@@ -31,22 +31,23 @@ def draw_frc(curve: "FRCCurve", ax: "Axes | None" = None, *, label: str = "") ->
         alpha=0.15,
         lw=0,
     )
+    threshold = f"threshold {curve.threshold}"
     ax.plot(
         curve.frequency[1:],
         curve.threshold_curve[1:].clip(max=1),
         color="0.4",
         linestyle="--",
         lw=0.8,
-        label=f"threshold {curve.threshold}",
+        label="_" if threshold in ax.get_legend_handles_labels()[1] else threshold,
     )
     if not curve.reason:
         ax.axvline(1 / curve.resolution, color=line.get_color(), linestyle=":", lw=0.8)
     ax.axhline(0, color="0.8", lw=0.8, zorder=0)
     ax.set(
         xlabel="spatial frequency (cycles/nm)",
-        ylabel="Fourier ring correlation",
-        xlim=(0, curve.frequency[-1]),
-        ylim=(min(-0.1, float(curve.smoothed[1:].min())), 1.05),
+        ylabel="Fourier correlation",
+        xlim=(0, ax.dataLim.x1),
+        ylim=(min(-0.1, ax.dataLim.y0), 1.05),
     )
     ax.legend(frameon=False)
     return ax

@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.ndimage import convolve1d
-from scipy.signal import savgol_coeffs, savgol_filter
+from scipy.signal import savgol_filter
 
 from smlmkit.errors import InvalidInputError
 from smlmkit.metrics.rings import Floats, Window, ring_correlation
@@ -75,7 +74,8 @@ def frc_ceiling(
     Parameters
     ----------
     first, second : array of shape (height, width)
-        The raw counts of two halves with independent noise.
+        The raw counts of two halves with independent noise: the one that is reconstructed and the
+        one that the reconstruction is compared with.
     cutoff : float, default=0.2
         Highest frequency in cycles per pixel, at most 0.5.
     window : {"tukey"} or None, default="tukey"
@@ -84,7 +84,7 @@ def frc_ceiling(
     Returns
     -------
     float
-        The mean over rings 1 to cutoff * n of sqrt(FRC); nan when an image is constant.
+        The mean over rings 1 to cutoff * n; nan when an image is constant.
 
     Raises
     ------
@@ -93,11 +93,16 @@ def frc_ceiling(
 
     Notes
     -----
-    With signal power s per unit of noise power in each half, FRC(A, B) = s / (s + 1) while the
-    noise-free density correlates with B by sqrt(s / (s + 1)). The curve is smoothed before the
-    root, with a span of 0.1, and its negative part set to 0: the root of the noise of a ring that
-    shares nothing would raise the ceiling. What smoothing leaves of that noise still does, by about
-    0.02 in such rings of images of 2048^2 pixels.
+    With signal power s per unit of noise power in half B, the noise-free density correlates with B
+    by sqrt(s / (s + 1)), the root of the share of B's power that is signal. Of the signal half A
+    tells, whose noise is independent: with n_A and n_B localizations that share is
+
+        n_B Re sum(A B*) / (n_A sum |B|^2),
+
+    which for equal halves is FRC(A, B) but for noise. It is smoothed before the root, with a span
+    of 0.1, and its negative part set to 0. What smoothing leaves of the noise raises the ceiling:
+    over rings that share nothing it is 0.12 for images of 128^2 pixels, 0.07 for 512^2 and 0.04 for
+    2048^2.
 
     Examples
     --------
@@ -110,8 +115,12 @@ def frc_ceiling(
     [0.73, 0.85, 0.85]
     """
     rings = ring_correlation(first, second, window=window)
-    smoothed = smooth_curve(rings.correlation, _CEILING_SMOOTHING)
-    return mean_up_to(cutoff, rings.frequency, np.sqrt(smoothed.clip(min=0)))
+    if np.isnan(rings.shared).any():
+        return math.nan
+    exposure = np.sum(second, dtype=np.float64) / np.sum(first, dtype=np.float64)
+    power = np.where(rings.second_power == 0, 1, rings.second_power)  # there nothing is shared
+    signal_share = smooth_curve(exposure * rings.shared / power, _CEILING_SMOOTHING)
+    return mean_up_to(cutoff, rings.frequency, np.sqrt(signal_share.clip(min=0)))
 
 
 def mean_up_to(cutoff: float, frequency: Floats, correlation: Floats) -> float:
@@ -278,7 +287,7 @@ def smoothed_sd(sd: Floats, span: float) -> Floats:
     Returns
     -------
     ndarray of shape (n_rings,)
-        Standard deviation in every ring after; at the ends of the curve an approximation.
+        Standard deviation in every ring after.
 
     Examples
     --------
@@ -288,9 +297,14 @@ def smoothed_sd(sd: Floats, span: float) -> Floats:
     n_fitted = _fitted_rings(len(sd), span)
     if n_fitted == 1:
         return sd
-    weights = savgol_coeffs(n_fitted, _DEGREE)
+    # A row of weights for every ring of one parabola; the ends of the curve lie on one each.
+    weights = savgol_filter(np.eye(n_fitted), n_fitted, _DEGREE, axis=0) ** 2
+    half = n_fitted // 2
+    variance = sd[1:] ** 2
     smoothed = sd.copy()
-    smoothed[1:] = np.sqrt(convolve1d(sd[1:] ** 2, weights**2, mode="nearest"))
+    smoothed[1 : 1 + half] = np.sqrt(weights[:half] @ variance[:n_fitted])
+    smoothed[1 + half : -half] = np.sqrt(np.convolve(variance, weights[half], mode="valid"))
+    smoothed[-half:] = np.sqrt(weights[-half:] @ variance[-n_fitted:])
     return smoothed
 
 

@@ -1,5 +1,6 @@
 """Ring correlations of overlapping square tiles of two images."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 
 from smlmkit._threads import default_threads, run_bands
 from smlmkit.errors import InvalidInputError
-from smlmkit.metrics.rings import Floats, Window, rings_of, tapers_of
+from smlmkit.metrics.rings import Floats, Window, check_image, check_range, rings_of, tapers_of
+
+_TILES_AT_A_TIME = 64
 
 
 def correlate_tiles(
@@ -37,12 +40,15 @@ def correlate_tiles(
     -------
     ndarray of shape (n_rows, n_columns, n_rings)
         The correlation in every ring of every tile that lies inside the images; 0 where a tile of
-        either image has no power, such as an empty one.
+        either image is constant, such as an empty one, or has no power.
 
     Raises
     ------
+    InvalidTypeError
+        If an image does not hold real numbers.
     InvalidInputError
-        If the images are not two-dimensional of one shape and finite, or no tile fits in.
+        If the images are not two-dimensional of one shape, a value is not finite or float64 cannot
+        hold its square, or no tile fits in.
 
     Examples
     --------
@@ -50,13 +56,13 @@ def correlate_tiles(
     >>> correlate_tiles(image, image, side_px=32, step_px=16).shape
     (3, 5, 17)
     """
-    if first.ndim != 2 or first.shape != second.shape:
+    for image, name in (first, "first"), (second, "second"):
+        check_image(image, name)
+        check_range(image, name, float(image.min()), float(image.max()))
+    if first.shape != second.shape:
         raise InvalidInputError(
-            f"the images must be two-dimensional and of one shape, got {first.shape} and "
-            f"{second.shape}"
+            f"the images must have the same shape, got {first.shape} and {second.shape}"
         )
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise InvalidInputError("an image has pixels that are nan or infinite")
     if min(first.shape) < side_px:
         raise InvalidInputError(
             f"a tile of {side_px} pixels does not fit into an image of shape {first.shape}"
@@ -71,33 +77,35 @@ def correlate_tiles(
     sums = np.zeros((n_rows, n_columns, 3, len(rings.count)))
 
     def correlate_rows(start: int, stop: int) -> None:
-        for row in range(start, stop):
-            spectra = [
-                scipy.fft.rfft2(_tapered(image[row], weights, window), overwrite_x=True)
+        for row, first_column in itertools.product(
+            range(start, stop), range(0, n_columns, _TILES_AT_A_TIME)
+        ):
+            some = slice(first_column, first_column + _TILES_AT_A_TIME)
+            one, other = (
+                scipy.fft.rfft2(_tapered(image[row, some], weights, window), overwrite_x=True)
                 for image in tiles
-            ]
-            for column in range(n_columns):
-                rings.add(
-                    spectra[0][column],
-                    spectra[1][column],
-                    slice(0, side_px),
-                    sums[row, column],
-                )
+            )
+            for spectrum, other_spectrum, tile_sums in zip(
+                one, other, sums[row, some], strict=True
+            ):
+                rings.add(spectrum, other_spectrum, slice(0, side_px), tile_sums)
 
     run_bands(correlate_rows, n_rows, default_threads())
+    if window is not None:
+        sums[..., 0] = 0  # the mean is gone
     shared, first_power, second_power = np.moveaxis(sums, 2, 0)
-    scale = np.sqrt(first_power * second_power)
+    scale = np.sqrt(first_power) * np.sqrt(second_power)
     correlation = np.zeros_like(shared)
-    # What rounding leaves of a constant tile is no power.
-    total = scale[..., 1:].sum(axis=-1, keepdims=True)
-    np.divide(shared, scale, out=correlation, where=scale > 1e-20 * total)
+    np.divide(shared, scale, out=correlation, where=scale > 0)
     return correlation.clip(-1, 1)
 
 
 def _tapered(tiles: NDArray[Any], weights: Floats, window: Window) -> Floats:
-    """Take the mean under the window off and apply the window."""
+    """Take the mean under the window off and apply the window; constant tiles become 0."""
     tapered = tiles.astype(np.float64)
+    is_constant = tapered.min(axis=(1, 2)) == tapered.max(axis=(1, 2))
     if window is not None:
         tapered -= (tapered * weights).sum(axis=(1, 2), keepdims=True) / weights.sum()
         tapered *= weights
+    tapered[is_constant] = 0  # and not what rounding leaves of them
     return tapered

@@ -13,6 +13,7 @@ product of two localization errors' and two pixels' transfer functions. The corr
 (shared - N/4 Q H) / sqrt((first_power - N/4 Q H) (second_power - N/4 Q H)).
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +23,9 @@ from scipy.optimize import nnls
 from smlmkit.errors import InvalidInputError
 from smlmkit.metrics.rings import Floats, RingCorrelation, Window, tapers_of
 
-# Pairs of one emitter show where the blur is between 0.8, above which the structure dominates, and
-# 0.05, below which their finite number makes shared / H a random walk.
-_LARGEST_BLUR, _LEAST_BLUR = 0.8, 0.05
+# Pairs of one emitter show where the blur is above 0.05; below, their finite number makes
+# shared / H a random walk. How the structure falls off is seen the better the further one looks.
+_LARGEST_BLUR, _LEAST_BLUR = 0.99, 0.05
 # What a structure may look like there: clusters so many times as wide as the uncertainty; or with a
 # power of 1 / frequency, such as lines (1), random walks (2) and areas with sharp borders (3).
 _CLUSTER_WIDTHS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
@@ -39,13 +40,18 @@ class SpuriousCorrelation(NamedTuple):
     Parameters
     ----------
     q : float
-        Other blinks of its emitter that a blink has on average.
+        Other blinks of its emitter that a blink has on average; nan where it cannot be estimated
+        because an image is constant.
     correlation : ndarray of shape (n_rings,)
-        The corrected correlation in [-1, 1].
+        The corrected correlation in [-1, 1]; nan where an image is constant.
+    n_independent : ndarray of shape (n_rings,)
+        How many independent real numbers a ring without blinking would hold whose correlation is
+        so uncertain, at least 1.
     """
 
     q: float
     correlation: Floats
+    n_independent: Floats
 
 
 def correct_spurious(
@@ -77,7 +83,7 @@ def correct_spurious(
     Returns
     -------
     SpuriousCorrelation
-        Q and the corrected correlation.
+        Q, the corrected correlation and what it is worth.
 
     Raises
     ------
@@ -86,11 +92,15 @@ def correct_spurious(
 
     Notes
     -----
-    Q is estimated where H lies between 0.8 and 0.05 by least squares of shared / (N/4 H) = Q + c s,
-    weighted by the rings' standard deviations, where s is one of eight Gaussian clusters and six
-    powers of 1 / frequency, and c >= 0; the s that fits best is taken. Nieuwenhuizen et al. 2013
-    take the minimum of the smoothed curve instead, which adds to Q what structure is left there. A
-    cluster of emitters narrower than about their uncertainty is taken for one emitter.
+    Q is estimated where H lies between 0.99 and 0.05 by least squares of
+    shared / (N/4 H) = Q + c s, weighted by the rings' standard deviations, where s is one of eight
+    Gaussian clusters and six powers of 1 / frequency, and c >= 0; the s that fits best is taken.
+    Nieuwenhuizen et al. 2013 take the minimum of the smoothed curve instead, which adds to Q what
+    structure is left there. A cluster of emitters narrower than about their uncertainty is taken
+    for one emitter.
+
+    What is taken off leaves its fluctuations: relative to the power that remains they are larger by
+    the ratio of the powers before and after, by whose square `n_independent` is smaller.
 
     Examples
     --------
@@ -102,14 +112,17 @@ def correct_spurious(
     >>> halves = np.zeros((2, 256, 256))
     >>> np.add.at(halves, (rng.integers(2, size=len(yx)), *yx.T), 1)
     >>> rings = ring_correlation(*halves, window=None)
-    >>> q, correlation = correct_spurious(rings, halves, [20.0], 10, window=None)
+    >>> q, correlation, _ = correct_spurious(rings, halves, [20.0], 10, window=None)
     >>> round(q), bool(rings.correlation[1:20].mean() > 0.6)  # each blink has five others
     (5, True)
-    >>> bool(abs(correlation[1:20].mean()) < 0.1)  # scattered emitters have no structure
+    >>> bool(abs(correlation[1:20].mean()) < 0.2)  # scattered emitters have no structure
     True
     """
     if q is not None and not (np.isfinite(q) and q >= 0):
         raise InvalidInputError(f"q must be finite and not negative, got {q!r}")
+    if np.isnan(rings.shared).any():
+        q = math.nan if q is None else q
+        return SpuriousCorrelation(q, rings.correlation, rings.n_independent)
     known = np.asarray(uncertainty, dtype=np.float64)
     known = known[np.isfinite(known) & (known > 0)]
     if len(known) == 0:
@@ -123,11 +136,15 @@ def correct_spurious(
         q = _estimate_q(rings, frequency, of_one_q, blur, float(np.median(known)))
     spurious = q * of_one_q
     power = (rings.first_power - spurious).clip(0) * (rings.second_power - spurious).clip(0)
-    correlation = np.zeros_like(power)
+    correlation, share = np.zeros((2, len(power)))
     np.divide(rings.shared - spurious, np.sqrt(power), out=correlation, where=power > 0)
+    power_before = rings.first_power * rings.second_power
+    np.divide(power, power_before, out=share, where=power_before > 0)
     if window is not None:
         correlation[0] = 0
-    return SpuriousCorrelation(q, correlation.clip(-1, 1))
+    return SpuriousCorrelation(
+        q, correlation.clip(-1, 1), (rings.n_independent * share).clip(min=1)
+    )
 
 
 def blur_of_pairs(frequency: Floats, uncertainty: Floats, pixel_size: float) -> Floats:

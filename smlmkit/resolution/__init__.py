@@ -5,11 +5,13 @@ from smlmkit.resolution.fractions import frc_by_fraction
 from smlmkit.resolution.frc import frc_curve, frc_resolution
 from smlmkit.resolution.halves import Split, repeated_splits
 from smlmkit.resolution.local import frc_map
+from smlmkit.resolution.single_image import decorrelation_resolution
 from smlmkit.resolution.stacks import fourier_shell_correlation, frc_of_slices
 
 __all__ = [
     "FRCCurve",
     "Split",
+    "decorrelation_resolution",
     "fourier_shell_correlation",
     "frc_by_fraction",
     "frc_curve",

@@ -24,6 +24,9 @@ from smlmkit.metrics.rings import Floats
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# Share of the rings, around the crossing, that the curve's slope is read from.
+_SLOPE_SHARE = 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class FRCCurve:
@@ -51,7 +54,7 @@ class FRCCurve:
         Where the smoothed curve first falls below the threshold, in nm; nan when there is none.
     resolution_error : float
         Standard deviation of the resolution in nm as theory says: that of the smoothed curve at the
-        crossing, divided by the slope there.
+        crossing, divided by the slope around it.
     resolution_sd : float
         Standard deviation of the resolution over repeats in nm; nan with fewer than two repeats or
         when one of them has no resolution.
@@ -65,6 +68,12 @@ class FRCCurve:
     The two standard deviations say different things. `resolution_error` is that of one split, if
     the same structure were imaged again. `resolution_sd` is the spread over splits of the same
     localizations: a mean over many repeats is not surer than these localizations are.
+
+    `resolution_error` holds for a smoothed curve and noise that does not depend on the signal,
+    where simulations agree within 20 %. An unsmoothed curve crosses where its noise does, which
+    spreads less: there it is an upper bound. Where emitters blink anew, the resolution of a few
+    filaments spreads 1.5 times as much, of a hundred emitters 2.5 times: their noise follows the
+    structure.
     """
 
     frequency: Floats = field(repr=False)
@@ -203,5 +212,7 @@ def _error_of_crossing(crossing: float, frequency: Floats, margin: Floats, sd: F
     if math.isnan(crossing):
         return math.nan
     after = int(np.searchsorted(frequency, crossing))
-    slope = (margin[after] - margin[after - 1]) / (frequency[after] - frequency[after - 1])
+    reach = max(2, round(_SLOPE_SHARE / 2 * len(frequency)))
+    near = slice(max(1, after - reach), after + reach)
+    slope = np.polyfit(frequency[near], margin[near], deg=1)[0]
     return float(np.interp(crossing, frequency, sd) / abs(slope) / crossing**2)

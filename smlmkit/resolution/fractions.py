@@ -87,7 +87,7 @@ def frc_by_fraction(
             "density": by_fraction["density"].mean(),
             "resolution": by_fraction["resolution"].mean(),
             "resolution_sd": by_fraction["resolution"].std(),
-            "resolved": by_fraction["resolution"].count() / repeats,
+            "resolved": by_fraction["resolution"].count() / by_fraction.size(),
             "area": by_fraction["area"].mean(),
             "area_sd": by_fraction["area"].std(),
         }

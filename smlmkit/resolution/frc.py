@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from smlmkit._checks import check_nonnegative
 from smlmkit.errors import InvalidInputError
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.metrics.frc import Threshold
-from smlmkit.metrics.rings import Window, ring_correlation
-from smlmkit.metrics.spurious import correct_spurious
+from smlmkit.metrics.rings import RingCorrelation, Window, ring_correlation
+from smlmkit.metrics.spurious import SpuriousCorrelation, correct_spurious
 from smlmkit.resolution.curve import FRCCurve, read_curve
 from smlmkit.resolution.halves import Image, ImageSplit, Split, halves, uncertainty_of
 
@@ -98,7 +99,10 @@ def frc_curve(
     >>> frc_curve(table, pixel_size=50, random_state=0).reason
     'the curve never falls below the 1/7 threshold: the resolution is better than 100 nm, ...'
     """
-    uncertainty = None
+    known_q = uncertainty = None
+    if not isinstance(q_correction, bool):
+        check_nonnegative(q_correction=q_correction)
+        known_q = float(q_correction)
     if q_correction is not False:
         if not isinstance(first, Localizations) or split != "random":
             raise InvalidInputError("the Q-correction is that of the random split of a table")
@@ -115,18 +119,16 @@ def frc_curve(
     correlations, qs = [], []
     for pair in pairs:
         rings = ring_correlation(*pair, window=window)
-        if uncertainty is None:
-            correlations.append(rings.correlation)
-            continue
-        known_q = None if q_correction is True else float(q_correction)
-        corrected = correct_spurious(rings, pair, uncertainty, size, window=window, q=known_q)
-        correlations.append(corrected.correlation)
-        qs.append(corrected.q)
+        result: RingCorrelation | SpuriousCorrelation = rings
+        if uncertainty is not None:
+            result = correct_spurious(rings, pair, uncertainty, size, window=window, q=known_q)
+            qs.append(result.q)
+        correlations.append(result.correlation)
     return read_curve(
         rings.frequency,
         correlations,
         rings.count,
-        rings.n_independent,
+        result.n_independent,
         size,
         threshold=threshold,
         smoothing=smoothing,

@@ -14,6 +14,7 @@ from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.grid import check_pixel_size
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations, RandomState
+from smlmkit.metrics.rings import check_image, check_range
 from smlmkit.samples import numeric_column
 
 Split = Literal["auto", "frames", "random"]
@@ -236,8 +237,11 @@ def binomial_halves(
 
     Raises
     ------
+    InvalidTypeError
+        If the image does not hold real numbers.
     InvalidInputError
-        If a pixel is no whole number from 0 to 2^53, or `repeats` is below 1.
+        If it is not two-dimensional with at least 4 pixels a side, a pixel is no whole number from
+        0 to 2^53, or `repeats` is below 1.
 
     Examples
     --------
@@ -249,7 +253,8 @@ def binomial_halves(
            [6, 6, 6, 6]])
     """
     check_whole("repeats", repeats, low=1)
-    whole = np.isfinite(counts) & (counts >= 0) & (counts <= 2**53) & (counts == np.floor(counts))
+    values = check_image(counts, "first").astype(np.float64)
+    whole = (values >= 0) & (values <= 2**53) & (values == np.floor(values))
     if not whole.all():
         raise InvalidInputError(
             f"only counts can be shared out: {whole.size - int(whole.sum()):,} pixels are no whole "
@@ -276,6 +281,13 @@ def checkerboard_halves(image: NDArray[Any]) -> Iterator[Pair]:
         ones of even ones. The second image of a pair is shifted in Fourier space by the half pixel
         that it lies beside the first.
 
+    Raises
+    ------
+    InvalidTypeError
+        If the image does not hold real numbers.
+    InvalidInputError
+        If it is not two-dimensional with at least 8 pixels a side, or a value is not finite.
+
     References
     ----------
     Koho et al. (2019), Nature Communications 10, 3103, who correct for the shift by calibration.
@@ -287,6 +299,8 @@ def checkerboard_halves(image: NDArray[Any]) -> Iterator[Pair]:
     >>> [bool(np.allclose(first, second)) for first, second in checkerboard_halves(wave)]
     [True, True]
     """
+    check_image(image, "first", min_side_px=8)
+    check_range(image, "first", float(image.min()), float(image.max()))
     height, width = (side // 2 * 2 for side in image.shape)
     even = image[:height, :width].astype(np.float64)
     yield even[::2, ::2], _shifted(even[1::2, 1::2], (0.5, 0.5))

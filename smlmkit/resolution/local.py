@@ -88,6 +88,8 @@ def frc_map(
     True
     """
     check_positive(tile=tile)
+    if step is not None:
+        check_positive(step=step)
     pairs, size = halves(
         first,
         second,
@@ -110,15 +112,19 @@ def frc_map(
     rings = rings_of((side_px, side_px))
     level = threshold_curve(threshold, rings.count)
     resolution = _resolutions(rings.frequency / size, correlation, level, threshold, smoothing)
-    if isinstance(first, Localizations):
-        corner = first.field_of_view.y_min, first.field_of_view.x_min
-    else:
-        corner = grid_of(first).origin if isinstance(first, xr.DataArray) else (0.0, 0.0)
+    y, x = _corner(first, second)
     margin = (side_px - step_px) / 2 * size
-    origin = corner[0] + margin, corner[1] + margin
-    grid = PixelGrid(origin, step_px * size, resolution.shape)
+    grid = PixelGrid((y + margin, x + margin), step_px * size, resolution.shape)
     image = to_image(resolution, grid, units="nm", name="resolution")
     return image.assign_attrs(tile=side_px * size)
+
+
+def _corner(first: Localizations | Image, second: Image | None) -> tuple[float, float]:
+    """Give (y, x) of the outer corner of the first pixel in nm; 0 if no image knows it."""
+    if isinstance(first, Localizations):
+        return first.field_of_view.y_min, first.field_of_view.x_min
+    grids = [grid_of(image) for image in (first, second) if isinstance(image, xr.DataArray)]
+    return grids[0].origin if grids else (0.0, 0.0)
 
 
 def _resolutions(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from smlmkit._checks import check_positive
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError, InvalidTypeError
+from smlmkit.grid import check_pixel_size
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.metrics.frc import Threshold
 from smlmkit.metrics.rings import Window, ring_correlation
@@ -182,7 +183,7 @@ def frc_of_slices(
     True
     """
     correlations: list[list[NDArray[np.float64]]] = []
-    thickness = 10 * pixel_size if slice_thickness is None else slice_thickness
+    thickness = 10 * check_pixel_size(pixel_size) if slice_thickness is None else slice_thickness
     for stacks in _pairs_of_stacks(
         first, second, pixel_size, thickness, split, n_blocks, repeats, random_state
     ):
@@ -228,13 +229,14 @@ def _pairs_of_stacks(
     if isinstance(first, Localizations):
         if second is not None:
             raise InvalidTypeError("a table is split in two: it takes no second stack")
-        edges = _slice_edges(first, slice_thickness or pixel_size)
+        size = check_pixel_size(pixel_size)
+        edges = _slice_edges(first, size if slice_thickness is None else slice_thickness)
         for half, other in repeated_splits(first, split, n_blocks, repeats, random_state):
             yield _Stacks(
-                _count_slices(half, edges, pixel_size),
-                _count_slices(other, edges, pixel_size),
+                _count_slices(half, edges, size),
+                _count_slices(other, edges, size),
                 (edges[1:] + edges[:-1]) / 2,
-                pixel_size,
+                size,
             )
         return
     if not (isinstance(first, xr.DataArray) and isinstance(second, xr.DataArray)):
@@ -266,7 +268,8 @@ def _slice_edges(table: Localizations, thickness: float) -> NDArray[np.float64]:
 def _count_slices(
     half: Localizations, edges: NDArray[np.float64], pixel_size: float
 ) -> NDArray[np.float32]:
-    number = np.searchsorted(edges, half["z"], side="right") - 1
+    # Rounding may put the largest z onto the last edge.
+    number = np.searchsorted(edges[:-1], half["z"], side="right") - 1
     slices = [
         render_histogram(half.select(number == slice_number), pixel_size).to_numpy()
         for slice_number in range(len(edges) - 1)

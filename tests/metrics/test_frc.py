@@ -6,7 +6,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import gaussian_filter
 
 from smlmkit.errors import InvalidInputError
-from smlmkit.metrics.frc import correlation_sd, frc_area, threshold_curve
+from smlmkit.metrics.frc import (
+    correlation_sd,
+    frc_area,
+    smooth_curve,
+    smoothed_sd,
+    threshold_curve,
+)
 from smlmkit.metrics.rings import ring_correlation
 from smlmkit.resolution.curve import read_curve
 
@@ -150,6 +156,79 @@ class TestSmoothing:
     def test_refuses_a_span_out_of_range(self, smoothing):
         with pytest.raises(InvalidInputError, match=r"smoothing must be in \[0, 1\)"):
             read(1, 0, smoothing=smoothing)
+
+
+class TestStandardDeviation:
+    """One structure imaged again and again: the noise is fresh, the signal stays."""
+
+    @pytest.mark.parametrize("window", ["tukey", None])
+    @pytest.mark.parametrize("snr", [0, 0.3, 2, 10])
+    def test_of_the_correlation_is_the_formula(self, snr, window):
+        rng = np.random.default_rng(0)
+        signal = math.sqrt(snr) * rng.normal(size=(48, 60))
+        repeats = [
+            ring_correlation(*(signal + rng.normal(size=(2, 48, 60))), window=window)
+            for _ in range(400)
+        ]
+        correlation = np.array([rings.correlation for rings in repeats])
+        formula = correlation_sd(correlation.mean(axis=0), repeats[0].n_independent)
+        ratio = correlation.std(axis=0)[1:] / formula[1:]
+        assert ratio.mean() == pytest.approx(1, abs=0.04)
+        assert ratio.min() > 0.8  # 400 repeats: sampling alone gives 0.9 to 1.1
+        assert ratio.max() < 1.2
+
+    def test_of_a_negative_correlation_is_that_of_noise(self):
+        sd = correlation_sd(np.array([-0.5, 0.0]), np.array([25.0, 25.0]))
+        assert_allclose(sd, 0.2)
+
+    @pytest.mark.parametrize("span", [0, 0.1, 0.3])
+    def test_of_the_smoothed_curve_is_what_the_filter_leaves_of_independent_errors(self, span):
+        rng = np.random.default_rng(0)
+        sd = np.linspace(0.2, 0.05, 101)
+        smoothed = [smooth_curve(sd * rng.normal(size=101), span) for _ in range(2000)]
+        ratio = np.std(smoothed, axis=0) / smoothed_sd(sd, span)
+        assert ratio == pytest.approx(1, abs=0.08)
+
+    def test_of_too_few_rings_is_that_of_the_curve(self):
+        sd = np.array([0.1, 0.2, 0.1])
+        assert_array_equal(smoothed_sd(sd, 0.5), sd)
+
+    @staticmethod
+    def repeated_resolutions(smoothing):
+        rng = np.random.default_rng(0)
+        signal = math.sqrt(8) * gaussian_filter(rng.normal(size=(160, 160)), 2.5, mode="wrap")
+        curves = [
+            curve_of(
+                ring_correlation(*(signal + rng.normal(size=(2, 160, 160)))),
+                10,
+                smoothing=smoothing,
+            )
+            for _ in range(150)
+        ]
+        resolution = np.array([curve.resolution for curve in curves])
+        error = np.array([curve.resolution_error for curve in curves])
+        assert np.isfinite(resolution).all()
+        # Single curves dip below the threshold far from the others: quartiles do not see them.
+        spread = np.subtract(*np.quantile(resolution, [0.75, 0.25])) / 1.349
+        return spread, np.median(error)
+
+    def test_of_the_resolution_is_the_spread_of_repeated_acquisitions(self):
+        spread, error = self.repeated_resolutions(smoothing=0.1)
+        assert error == pytest.approx(spread, rel=0.3)
+
+    def test_of_the_resolution_of_an_unsmoothed_curve_is_an_upper_bound(self):
+        spread, error = self.repeated_resolutions(smoothing=0)
+        assert spread < error < 2.5 * spread
+
+    def test_of_no_resolution_is_nan(self):
+        assert math.isnan(read(1, 1, 1, 1).resolution_error)
+
+    def test_of_the_resolution_is_the_one_at_the_crossing_by_the_slope(self):
+        # A straight line with a slope of -0.1 per ring, which are 0.005 cycles/nm apart.
+        line = np.linspace(1.1, 0.1, 11)
+        curve = read(*line, count=400)
+        sd = np.interp(1 / curve.resolution, curve.frequency, curve.correlation_error)
+        assert curve.resolution_error == pytest.approx(sd * 0.005 / 0.1 * curve.resolution**2)
 
 
 class TestArea:

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.signal.windows import tukey
 
 from smlmkit.errors import InvalidInputError, InvalidTypeError
+from smlmkit.metrics import rings as rings_module
 from smlmkit.metrics.rings import ring_correlation
 
 shapes = st.tuples(st.integers(4, 24), st.integers(4, 24))
@@ -50,6 +51,70 @@ def test_equals_the_full_transform_with_dense_masks(shape, window):
     assert_allclose(rings.correlation, correlation, rtol=0, atol=1e-12)
     assert_array_equal(rings.count, count)
     assert_allclose(rings.frequency, np.arange(len(count)) / min(shape))
+
+
+def shell_correlation_slow(first, second, window, spacing):
+    """The formula as written: the frequency of every sample in cycles per pixel, a mask a shell."""
+    n = min(first.shape[1:])
+    if window:
+        tapers = [tukey(side, 0.25) for side in first.shape]
+        taper = np.einsum("i,j,k->ijk", *tapers)
+        first, second = ((im - np.average(im, weights=taper)) * taper for im in (first, second))
+    f, g = np.fft.fftn(first), np.fft.fftn(second)
+    depth, height, width = first.shape
+    axes = np.fft.fftfreq(depth, spacing), np.fft.fftfreq(height), np.fft.fftfreq(width)
+    shell = np.rint(n * np.sqrt(sum(axis**2 for axis in np.ix_(*axes))))
+    nyquist = min(0.5, 0.5 / spacing)
+    masks = [shell == k for k in range(n // 2 + 1) if k / n <= nyquist + 1e-9]
+    sums = [
+        [(f[m] * g[m].conj()).sum().real, (abs(f[m]) ** 2).sum(), (abs(g[m]) ** 2).sum(), m.sum()]
+        for m in masks
+    ]
+    return np.array(sums).T
+
+
+@pytest.mark.parametrize("window", ["tukey", None])
+@pytest.mark.parametrize("spacing", [0.5, 1.0, 2.5])
+@pytest.mark.parametrize("shape", [(8, 16, 16), (9, 15, 17), (4, 22, 13), (25, 6, 7)])
+def test_shells_equal_the_full_transform_with_dense_masks(shape, spacing, window):
+    first, second = noisy_pair(shape, seed=0)
+    *sums, count = shell_correlation_slow(first, second, window, spacing)
+    shells = ring_correlation(first, second, window=window, spacing=spacing)
+    assert_array_equal(shells.count, count)
+    assert_allclose(shells.frequency, np.arange(len(count)) / min(shape[1:]))
+    measured = shells.shared, shells.first_power, shells.second_power
+    assert_allclose(np.array(measured)[:, 1:], np.array(sums)[:, 1:], rtol=1e-9)
+    shared, *powers = sums
+    expected = shared[1:] / np.sqrt(np.prod(powers, axis=0))[1:]
+    assert_allclose(shells.correlation[1:], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("spacing", [0, -1, np.nan, np.inf, 6.01])
+def test_refuses_slices_that_leave_no_shell(spacing):
+    with pytest.raises(InvalidInputError, match="slices must lie between 0 and 6 pixels apart"):
+        ring_correlation(*noisy_pair((5, 12, 14), seed=0), spacing=spacing)
+
+
+def test_shells_are_those_of_stacks_and_rings_of_images():
+    stacks, images = noisy_pair((5, 12, 14), seed=0), noisy_pair((12, 14), seed=0)
+    with pytest.raises(InvalidInputError, match=r"must be two-dimensional .* \(5, 12, 14\)"):
+        ring_correlation(*stacks)
+    with pytest.raises(InvalidInputError, match=r"must be three-dimensional .* \(12, 14\)"):
+        ring_correlation(*images, spacing=1)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((203, 331), None), ((11, 65, 70), 1.5)])
+def test_the_number_of_threads_changes_nothing(shape, spacing, nine_threads, monkeypatch):
+    pair = noisy_pair(shape, seed=0)
+
+    def sums(n_threads):
+        monkeypatch.setattr(rings_module, "default_threads", lambda: n_threads)
+        rings = ring_correlation(*pair, spacing=spacing)
+        return rings.shared, rings.first_power, rings.second_power
+
+    alone = sums(1)
+    assert_array_equal(sums(2), alone)
+    assert_array_equal(sums(9), alone)
 
 
 @given(shape=shapes, seed=seeds)
@@ -100,6 +165,51 @@ def test_independent_noise_has_mean_0_and_the_standard_deviation_of_its_ring():
     z = np.array([rings.correlation * np.sqrt(rings.count) for rings in repeats])[:, 1:]
     assert abs(z.mean()) < 0.05
     assert z.std() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("window", ["tukey", None])
+@pytest.mark.parametrize(
+    ("shape", "spacing", "tolerance"),
+    [((40, 40), None, 0.02), ((25, 60), None, 0.02), ((12, 20, 26), 1.5, 0.03)],
+)
+def test_independent_numbers_give_the_spread_of_the_correlation_of_noise(
+    shape, spacing, tolerance, window
+):
+    rng = np.random.default_rng(0)
+    repeats = [
+        ring_correlation(*rng.normal(size=(2, *shape)), window=window, spacing=spacing)
+        for _ in range(500)
+    ]
+    variance = np.var([rings.correlation[1:] for rings in repeats], axis=0)
+    z = np.sqrt((variance * repeats[0].n_independent[1:]).mean())
+    assert z == pytest.approx(1, abs=tolerance)
+    is_windowed = window is not None
+    assert (repeats[0].n_independent[1:] < 0.95 * repeats[0].count[1:]).all() == is_windowed
+
+
+@pytest.mark.parametrize("gain", [1e-55, 1e55])
+def test_large_and_small_values_give_the_same_correlation(gain):
+    first, second = noisy_pair((16, 16), seed=0)
+    expected = ring_correlation(first, second).correlation
+    assert_allclose(ring_correlation(gain * first, gain * second).correlation, expected)
+
+
+def test_values_whose_sum_overflows_their_own_type_give_what_float64_gives():
+    first, second = np.random.default_rng(0).integers(1, 4, size=(2, 16, 16))
+    expected = ring_correlation(first, second).correlation
+    for kind, gain in [(np.int64, 2**61), (np.float32, 1e38), (np.float16, 2e4), (np.uint8, 60)]:
+        scaled = ring_correlation((first * gain).astype(kind), second).correlation
+        assert_allclose(scaled, expected, atol=1e-3)  # float16 and float32 round
+
+
+@pytest.mark.parametrize(
+    ("gain", "message"),
+    [(1e200, "to 3e.200, too large to be squared"), (1e-200, "to 3e-200, too close to be squared")],
+)
+def test_values_whose_squares_float64_cannot_hold_are_refused(gain, message):
+    first, second = np.random.default_rng(0).integers(1, 4, size=(2, 16, 16))
+    with pytest.raises(InvalidInputError, match=f"second image has pixels from 1e.* {message}"):
+        ring_correlation(first, gain * second)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32, np.float32, np.float64])
