@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from smlmkit._threads import default_threads, run_bands
 from smlmkit.errors import InvalidInputError
-from smlmkit.metrics.rings import Floats, Window, check_image, check_range, rings_of, tapers_of
+from smlmkit.metrics._images import check_image, check_range
+from smlmkit.metrics.rings import Floats, Window, rings_of, tapers_of
 
 _TILES_AT_A_TIME = 64
 
@@ -56,7 +57,7 @@ def correlate_tiles(
     >>> correlate_tiles(image, image, side_px=32, step_px=16).shape
     (3, 5, 17)
     """
-    for image, name in (first, "first"), (second, "second"):
+    for image, name in (first, "the first image"), (second, "the second image"):
         check_image(image, name)
         check_range(image, name, float(image.min()), float(image.max()))
     if first.shape != second.shape:

@@ -9,7 +9,6 @@ end where the coarsest axis does.
 """
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +19,8 @@ from scipy.signal.windows import tukey
 
 from smlmkit._kernels.rings import add_ring_sums, count_ring_samples
 from smlmkit._threads import default_threads, run_bands
-from smlmkit.errors import InvalidInputError, InvalidTypeError
+from smlmkit.errors import InvalidInputError
+from smlmkit.metrics._images import check_image, check_range
 
 Window = Literal["tukey"] | None
 Floats = NDArray[np.float64]
@@ -29,8 +29,6 @@ Spectrum = NDArray[np.complex128]
 TUKEY_ALPHA = 0.25
 """Tapered share of each side: an eighth at either end."""
 
-# Products of four values, summed over all pixels, are float64.
-_LARGEST, _LEAST = 1e60, 1e-60
 _ROWS_AT_A_TIME = 64
 # Beyond so many samples, likeness is nothing; directions that the mean is taken over.
 _REACH, _N_DIRECTIONS = 4, 64
@@ -127,7 +125,10 @@ def ring_correlation(
     0.5
     """
     n_axes = 2 if spacing is None else 3
-    images = check_image(first, "first", n_axes), check_image(second, "second", n_axes)
+    images = (
+        check_image(first, "the first image", n_axes),
+        check_image(second, "the second image", n_axes),
+    )
     shape = images[0].shape
     if images[1].shape != shape:
         raise InvalidInputError(
@@ -313,80 +314,13 @@ def rings_of(shape: tuple[int, ...], spacing: float | None = None) -> Rings:
     return rings
 
 
-def check_image(
-    image: ArrayLike, name: str, n_axes: int = 2, *, min_side_px: int = 4
-) -> NDArray[Any]:
-    """Refuse what is no array of real numbers with so many axes of so many pixels.
-
-    Parameters
-    ----------
-    image : array of shape (height, width) or (depth, height, width)
-        An image or a stack.
-    name : str
-        What an error calls it: ``"first"``, say.
-    n_axes : {2, 3}, default=2
-        Number of axes.
-    min_side_px : int, default=4
-        Least number of pixels along every axis.
-
-    Returns
-    -------
-    ndarray
-        The image.
-
-    Raises
-    ------
-    InvalidTypeError
-        If it does not hold real numbers.
-    InvalidInputError
-        If it has the wrong number of axes or is too small.
-    """
-    values = np.asarray(image)
-    if values.dtype.kind not in "buif":
-        raise InvalidTypeError(f"the {name} image must hold real numbers, got {values.dtype}")
-    if values.ndim != n_axes or min(values.shape) < min_side_px:
-        dimensions = {2: "two-dimensional", 3: "three-dimensional"}[n_axes]
-        raise InvalidInputError(
-            f"the {name} image must be {dimensions} with at least {min_side_px} pixels a side, "
-            f"got shape {values.shape}"
-        )
-    return values
-
-
-def check_range(image: NDArray[Any], name: str, low: float, high: float) -> None:
-    """Refuse an image with pixels that are not finite, or too large or too small to be squared.
-
-    Parameters
-    ----------
-    image : ndarray
-        An image or a stack.
-    name : str
-        What an error calls it: ``"first"``, say.
-    low, high : float
-        Its extremes; they are not finite if any pixel is not.
-
-    Raises
-    ------
-    InvalidInputError
-        If it has such pixels; the message counts them or tells the extremes.
-    """
-    if not (math.isfinite(low) and math.isfinite(high)):
-        n_bad = image.size - int(np.isfinite(image).sum())
-        raise InvalidInputError(f"the {name} image has {n_bad:,} pixels that are nan or infinite")
-    if max(-low, high) > _LARGEST or 0 < high - low < _LEAST:
-        raise InvalidInputError(
-            f"the {name} image has pixels from {low:.3g} to {high:.3g}, too "
-            f"{'large' if max(-low, high) > _LARGEST else 'close'} to be squared in float64"
-        )
-
-
 def _ring_sums(
     images: tuple[NDArray[Any], NDArray[Any]], tapers: list[Floats], rings: Rings, window: Window
 ) -> Floats:
     """Give shared, first_power and second_power, a row each; nan if an image is constant."""
     means = [
         _mean_of_varying(image, tapers, name)
-        for image, name in zip(images, ("first", "second"), strict=True)
+        for image, name in zip(images, ("the first image", "the second image"), strict=True)
     ]
     spectra = []
     for image, mean in zip(images, means, strict=True):

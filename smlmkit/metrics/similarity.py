@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
 from smlmkit._checks import check_nonnegative, check_positive
-from smlmkit.errors import InvalidInputError, InvalidTypeError
+from smlmkit.errors import InvalidInputError
+from smlmkit.metrics._images import check_finite, check_image
 from smlmkit.metrics.rings import Floats
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -222,25 +223,12 @@ def _in_units_of(
 ) -> tuple[Floats, Floats]:
     """Check the parameters that all measures share and divide both images by the range."""
     check_positive(data_range=data_range)
-    x = _check_image(image, "image", min_side_px)
-    y = _check_image(reference, "reference", min_side_px)
+    x = check_image(image, "the image", min_side_px=min_side_px)
+    y = check_image(reference, "the reference", min_side_px=min_side_px)
     if x.shape != y.shape:
         raise InvalidInputError(
             f"image and reference must have the same shape, got {x.shape} and {y.shape}"
         )
-    return x / float(data_range), y / float(data_range)
-
-
-def _check_image(image: ArrayLike, name: str, min_side_px: int) -> Floats:
-    values = np.asarray(image)
-    if values.dtype.kind not in "buif":
-        raise InvalidTypeError(f"{name} must hold real numbers, got {values.dtype}")
-    if values.ndim != 2 or min(values.shape) < min_side_px:
-        raise InvalidInputError(
-            f"{name} must be two-dimensional with at least {min_side_px} x {min_side_px} pixels, "
-            f"got shape {values.shape}"
-        )
-    n_bad = values.size - int(np.isfinite(values).sum())
-    if n_bad:
-        raise InvalidInputError(f"{name} has {n_bad:,} pixels that are nan or infinite")
-    return values.astype(np.float64)
+    check_finite(x, "the image")
+    check_finite(y, "the reference")
+    return x.astype(np.float64) / float(data_range), y.astype(np.float64) / float(data_range)

@@ -14,7 +14,7 @@ from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.grid import check_pixel_size
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations, RandomState
-from smlmkit.metrics.rings import check_image, check_range
+from smlmkit.metrics._images import check_image, check_range
 from smlmkit.samples import numeric_column
 
 Split = Literal["auto", "frames", "random"]
@@ -253,7 +253,7 @@ def binomial_halves(
            [6, 6, 6, 6]])
     """
     check_whole("repeats", repeats, low=1)
-    values = check_image(counts, "first").astype(np.float64)
+    values = check_image(counts, "the image").astype(np.float64)
     whole = (values >= 0) & (values <= 2**53) & (values == np.floor(values))
     if not whole.all():
         raise InvalidInputError(
@@ -299,8 +299,8 @@ def checkerboard_halves(image: NDArray[Any]) -> Iterator[Pair]:
     >>> [bool(np.allclose(first, second)) for first, second in checkerboard_halves(wave)]
     [True, True]
     """
-    check_image(image, "first", min_side_px=8)
-    check_range(image, "first", float(image.min()), float(image.max()))
+    check_image(image, "the image", min_side_px=8)
+    check_range(image, "the image", float(image.min()), float(image.max()))
     height, width = (side // 2 * 2 for side in image.shape)
     even = image[:height, :width].astype(np.float64)
     yield even[::2, ::2], _shifted(even[1::2, 1::2], (0.5, 0.5))

@@ -142,7 +142,7 @@ class TestMSSSIM:
         least, weights = 10 * 2 ** (n_scales - 1) + 1, MS_SSIM_WEIGHTS[:n_scales]
         image = np.eye(least)
         assert ms_ssim(image, image, data_range=1, weights=weights) == 1
-        with pytest.raises(InvalidInputError, match=f"at least {least} x {least} pixels"):
+        with pytest.raises(InvalidInputError, match=f"at least {least} pixels a side"):
             ms_ssim(image[1:], image[1:], data_range=1, weights=weights)
 
     @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ class TestEveryMeasure:
         least = LEAST_SIDE[measure]
         image = np.ones((200, least))
         assert measure(image, 0.5 + image, data_range=1) > 0
-        with pytest.raises(InvalidInputError, match=f"at least {least} x {least} pixels"):
+        with pytest.raises(InvalidInputError, match=f"at least {least} pixels a side"):
             measure(image[:, 1:], image[:, 1:], data_range=1)
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
