@@ -82,7 +82,7 @@ class DecorrelationResult:
     reason: str
 
 
-def decorrelation_resolution(
+def analyse_decorrelation(
     image: ArrayLike, pixel_size: float, *, n_frequencies: int = 50, n_filters: int = 10
 ) -> DecorrelationResult:
     """Estimate the resolution of one image by decorrelation analysis.
@@ -143,10 +143,10 @@ def decorrelation_resolution(
     >>> emitters = 10_000.0 * (rng.random((128, 128)) < 0.01)
     >>> for sigma in (1.5, 3):
     ...     image = rng.poisson(gaussian_filter(emitters, sigma))
-    ...     print(round(decorrelation_resolution(image, pixel_size=10).resolution))
+    ...     print(round(analyse_decorrelation(image, pixel_size=10).resolution))
     38
     74
-    >>> decorrelation_resolution(rng.poisson(5, size=(128, 128)), pixel_size=10).reason
+    >>> analyse_decorrelation(rng.poisson(5, size=(128, 128)), pixel_size=10).reason
     'no curve has a maximum: the image is mere noise, or ...'
     """
     values = check_image(image, "the image", min_side_px=_MIN_SIDE_PX)

@@ -62,6 +62,6 @@ def decorrelation_resolution(
     True
     """
     size = common_pixel_size(image, image, pixel_size)
-    return decorrelation.decorrelation_resolution(
+    return decorrelation.analyse_decorrelation(
         np.asarray(image), size, n_frequencies=n_frequencies, n_filters=n_filters
     )

@@ -18,7 +18,7 @@ from smlmkit.metrics.frc import frc_area, frc_ceiling
 from smlmkit.resolution import frc_curve
 from smlmkit.samples import as_fovs
 from smlmkit.scoring._fields import Target, check_targets, draw_target, reconstruct, tabulate
-from smlmkit.scoring._held_out import REFERENCE_PIXEL, HeldOut, HeldOutScorer
+from smlmkit.scoring._halves import REFERENCE_PIXEL, HeldOut, HeldOutScorer
 
 
 @dataclass(frozen=True, kw_only=True)

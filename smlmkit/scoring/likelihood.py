@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from smlmkit.errors import InvalidInputError
 from smlmkit.images import grid_of
 from smlmkit.metrics.likelihood import poisson_log_likelihood
-from smlmkit.scoring._held_out import REFERENCE_PIXEL, HeldOut, HeldOutScorer
+from smlmkit.scoring._halves import REFERENCE_PIXEL, HeldOut, HeldOutScorer
 
 
 @dataclass(frozen=True, kw_only=True)

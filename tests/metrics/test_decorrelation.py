@@ -10,7 +10,7 @@ from scipy.signal.windows import tukey
 from scipy.special import j0
 
 from smlmkit.errors import InvalidInputError, InvalidTypeError
-from smlmkit.metrics.decorrelation import decorrelation_resolution
+from smlmkit.metrics.decorrelation import analyse_decorrelation
 
 N_RINGS = 16_384
 
@@ -77,15 +77,13 @@ def test_lies_within_5_percent_of_nanopyx(case):
     for photons, expected in NANOPYX[case].items():
         image = structure(shape, sigma, photons)
         tolerance = 0.2 if (*case, photons) in UNSURE else 0.05
-        assert decorrelation_resolution(image, 1).resolution == pytest.approx(
-            expected, rel=tolerance
-        )
+        assert analyse_decorrelation(image, 1).resolution == pytest.approx(expected, rel=tolerance)
 
 
 def test_of_a_real_field_lies_within_5_percent_of_nanopyx(real_data):
     counts = np.asarray(Image.open(real_data / "frcnet" / "spot01_sub.png").convert("F"), float)
     blurred = gaussian_filter(counts, 2).astype(np.float32)
-    assert decorrelation_resolution(blurred, 1).resolution == pytest.approx(5.2406, rel=0.05)
+    assert analyse_decorrelation(blurred, 1).resolution == pytest.approx(5.2406, rel=0.05)
 
 
 def test_is_the_highest_frequency_that_an_ideal_band_holds():
@@ -94,7 +92,7 @@ def test_is_the_highest_frequency_that_an_ideal_band_holds():
     radius = 2 * np.hypot(np.fft.fftfreq(256)[:, np.newaxis], np.fft.fftfreq(300))
     for band in (0.2, 0.45, 0.8):
         spectrum = np.fft.fft2(random.normal(size=(256, 300))) * np.where(radius < band, 1, 0.03)
-        result = decorrelation_resolution(np.fft.ifft2(spectrum).real, pixel_size=10)
+        result = analyse_decorrelation(np.fft.ifft2(spectrum).real, pixel_size=10)
         assert result.resolution == pytest.approx(20 / band, rel=0.03)
 
 
@@ -121,7 +119,7 @@ def curves_slow(image, radii, sigmas):
 @pytest.mark.parametrize("shape", [(64, 64), (65, 80), (90, 71)])
 def test_curves_equal_the_full_transform_with_dense_masks(shape):
     image = emitters(shape, 2, 1000)
-    result = decorrelation_resolution(image, pixel_size=0.5, n_frequencies=17, n_filters=3)
+    result = analyse_decorrelation(image, pixel_size=0.5, n_frequencies=17, n_filters=3)
     (unfiltered,) = curves_slow(image, result.frequency, [1e9])
     assert_allclose(result.decorrelation, unfiltered, atol=1e-12)
     filtered = curves_slow(image, result.filtered_frequency, result.filter_sigma / 0.5)
@@ -141,7 +139,7 @@ def maximum_slow(curve):
 
 @pytest.mark.parametrize("photons", [30, 300, 3000])
 def test_the_cutoff_is_the_last_maximum_of_the_filtered_curves(photons):
-    result = decorrelation_resolution(filaments((128, 150), 2, photons), pixel_size=10)
+    result = analyse_decorrelation(filaments((128, 150), 2, photons), pixel_size=10)
     maxima = [maximum_slow(curve) for curve in result.filtered]
     assert result.cutoff == result.filtered_frequency[max(k for k in maxima if k is not None)]
     assert result.resolution == 1 / result.cutoff
@@ -150,7 +148,7 @@ def test_the_cutoff_is_the_last_maximum_of_the_filtered_curves(photons):
 
 
 def test_the_second_pass_looks_closer():
-    result = decorrelation_resolution(
+    result = analyse_decorrelation(
         filaments((128, 150), 2, 300), pixel_size=10, n_frequencies=40, n_filters=7
     )
     assert result.decorrelation.shape == (40,)
@@ -165,10 +163,10 @@ def test_the_second_pass_looks_closer():
 
 class TestImage:
     image = emitters((96, 110), 2, 1000)
-    expected = decorrelation_resolution(image, 10)
+    expected = analyse_decorrelation(image, 10)
 
     def agrees(self, image, pixel_size=10):
-        result = decorrelation_resolution(image, pixel_size)
+        result = analyse_decorrelation(image, pixel_size)
         assert_allclose(result.decorrelation, self.expected.decorrelation, atol=1e-9)
         assert_allclose(result.filtered, self.expected.filtered, atol=1e-9)
         return result.resolution == self.expected.resolution
@@ -187,7 +185,7 @@ class TestImage:
         assert self.agrees(self.image.astype(dtype))
 
     def test_lengths_scale_with_the_pixels(self):
-        double = decorrelation_resolution(self.image, 20)
+        double = analyse_decorrelation(self.image, 20)
         assert double.resolution == pytest.approx(2 * self.expected.resolution)
         assert_allclose(double.filter_sigma, 2 * self.expected.filter_sigma)
         assert_allclose(double.frequency, self.expected.frequency / 2)
@@ -196,25 +194,25 @@ class TestImage:
 
     def test_stays_as_it_was(self):
         image = self.image.astype(float)
-        decorrelation_resolution(image, 10)
+        analyse_decorrelation(image, 10)
         assert_array_equal(image, self.image)
 
 
 def test_the_resolution_grows_with_the_blur():
     images = [emitters((256, 256), sigma, 1000) for sigma in (1, 1.5, 2, 3, 4)]
-    resolutions = [decorrelation_resolution(image, 1).resolution for image in images]
+    resolutions = [analyse_decorrelation(image, 1).resolution for image in images]
     assert (np.diff(resolutions) > 0.5).all()
 
 
 def test_the_amplitude_falls_with_the_noise():
     images = [emitters((128, 128), 2, photons) for photons in (20, 30, 1000)]
-    amplitudes = [decorrelation_resolution(image, 1).amplitude for image in images]
+    amplitudes = [analyse_decorrelation(image, 1).amplitude for image in images]
     assert (np.diff(amplitudes) > 0.02).all()
 
 
 def test_the_second_pass_starts_without_a_filter_where_that_is_best():
     """Its Gaussian is as wide as the image: only the mean is gone, the curve that of no filter."""
-    result = decorrelation_resolution(emitters((64, 80), 4, 20), pixel_size=10)
+    result = analyse_decorrelation(emitters((64, 80), 4, 20), pixel_size=10)
     assert result.filter_sigma[0] == pytest.approx(800)
     on_fewer_discs = np.interp(result.frequency, result.filtered_frequency, result.filtered[0])
     inside = (result.frequency > result.filtered_frequency[0]) & (
@@ -224,14 +222,14 @@ def test_the_second_pass_starts_without_a_filter_where_that_is_best():
 
 
 def test_a_maximum_of_the_first_pass_alone_counts():
-    result = decorrelation_resolution(emitters((64, 80), 3, 5, seed=285), 10)
+    result = analyse_decorrelation(emitters((64, 80), 3, 5, seed=285), 10)
     assert all(maximum_slow(curve) is None for curve in result.filtered)
     assert result.cutoff in result.frequency
     assert result.reason == ""
 
 
 def has_no_maximum(image):
-    result = decorrelation_resolution(image, pixel_size=10)
+    result = analyse_decorrelation(image, pixel_size=10)
     assert math.isnan(result.resolution)
     assert math.isnan(result.cutoff)
     assert math.isnan(result.amplitude)
@@ -260,7 +258,7 @@ def test_a_single_pixel_has_no_resolution(pixel):
 
 @pytest.mark.parametrize("value", [0, 0.1, 7, True])
 def test_a_constant_image_has_no_resolution(value):
-    result = decorrelation_resolution(np.full((64, 70), value), pixel_size=10)
+    result = analyse_decorrelation(np.full((64, 70), value), pixel_size=10)
     assert math.isnan(result.resolution)
     assert math.isnan(result.cutoff)
     assert math.isnan(result.amplitude)
@@ -295,7 +293,7 @@ def with_pixel(value):
 )
 def test_refuses_what_is_no_image(image, error, message):
     with pytest.raises(error, match=message):
-        decorrelation_resolution(image, 10)
+        analyse_decorrelation(image, 10)
 
 
 @pytest.mark.parametrize(
@@ -310,9 +308,9 @@ def test_refuses_what_is_no_image(image, error, message):
 )
 def test_refuses_parameters_out_of_range(parameters, message):
     with pytest.raises(InvalidInputError, match=message):
-        decorrelation_resolution(with_pixel(0), **{"pixel_size": 10, **parameters})
+        analyse_decorrelation(with_pixel(0), **{"pixel_size": 10, **parameters})
 
 
 def test_the_result_shows_its_numbers_and_not_its_arrays():
-    result = decorrelation_resolution(emitters((64, 64), 2, 1000), 10)
+    result = analyse_decorrelation(emitters((64, 64), 2, 1000), 10)
     assert repr(result).startswith("DecorrelationResult(pixel_size=10.0, amplitude=0.")

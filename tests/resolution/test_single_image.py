@@ -13,7 +13,7 @@ def image():
 
 
 def test_an_image_knows_its_pixel_size_and_an_array_is_told(image):
-    expected = decorrelation.decorrelation_resolution(image.to_numpy(), 10).resolution
+    expected = decorrelation.analyse_decorrelation(image.to_numpy(), 10).resolution
     assert decorrelation_resolution(image).resolution == expected
     assert decorrelation_resolution(image.to_numpy(), pixel_size=20).resolution == 2 * expected
 
