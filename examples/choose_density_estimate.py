@@ -4,7 +4,8 @@
 
 FOLDER holds images of counts per 10 nm pixel as spotNN_sub.png, such as the dSTORM microtubules of
 Berberich et al. 2021 (repository FRCnet, MIT licence). With seven fields of 20 x 20 µm it takes a
-few minutes on two cores.
+few minutes on two cores. Counts have no frames, so the halves are random and share emitters: the
+scores choose the density of the emitters that blinked, see docs/quality.md.
 """
 
 import argparse
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("choice.png"))
     options = parser.parse_args()
     paths = sorted(options.folder.glob("spot*_sub.png"))[: options.fields]
+    if len(paths) < 2:
+        parser.error(f"{options.folder}: needs at least two images spotNN_sub.png")
     # Tiles of one field are alike: groups keep them in one fold.
     tiles = [read_counts(path).tiles(options.tile, min_localizations=100) for path in paths]
     samples = [tile for field in tiles for tile in field]

@@ -72,7 +72,7 @@ def save_frc(
     for name, table in fractions.items():
         for ax, column in zip(axes[1:], ("resolution", "area"), strict=True):
             ax.errorbar(
-                table["density"],
+                100 * table["fraction"],
                 table[column],
                 table[f"{column}_sd"],
                 marker="o",
@@ -81,6 +81,6 @@ def save_frc(
                 label=Path(name).name,
             )
     for ax, title in zip(axes[1:], ("resolution (nm)", "FRC area"), strict=False):
-        ax.set(xscale="log", xlabel="localizations per µm²", ylabel=title, ylim=(0, None))
+        ax.set(xscale="log", xlabel="share of the localizations (%)", ylabel=title, ylim=(0, None))
         ax.legend(frameon=False)
     save(figure, path, "Fourier ring correlation", overwrite)

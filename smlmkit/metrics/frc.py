@@ -99,10 +99,11 @@ def frc_ceiling(
 
         n_B Re sum(A B*) / (n_A sum |B|^2),
 
-    which for equal halves is FRC(A, B) but for noise. It is smoothed before the root, with a span
-    of 0.1, and its negative part set to 0. What smoothing leaves of the noise raises the ceiling:
-    over rings that share nothing it is 0.12 for images of 128^2 pixels, 0.07 for 512^2 and 0.04 for
-    2048^2.
+    which for equal halves is FRC(A, B) but for noise. This holds in expectation and where both
+    halves are draws of one density: a bead that bleaches breaks it. The share is smoothed before
+    the root, with a span of 0.1, and kept between 0 and 1. What smoothing leaves of the noise
+    raises the ceiling: over rings that share nothing it is about 0.12 for images of 128^2 pixels,
+    0.06 for 512^2 and 0.03 for 2048^2.
 
     Examples
     --------
@@ -120,7 +121,7 @@ def frc_ceiling(
     exposure = np.sum(second, dtype=np.float64) / np.sum(first, dtype=np.float64)
     power = np.where(rings.second_power == 0, 1, rings.second_power)  # there nothing is shared
     signal_share = smooth_curve(exposure * rings.shared / power, _CEILING_SMOOTHING)
-    return mean_up_to(cutoff, rings.frequency, np.sqrt(signal_share.clip(min=0)))
+    return mean_up_to(cutoff, rings.frequency, np.sqrt(signal_share.clip(0, 1)))
 
 
 def mean_up_to(cutoff: float, frequency: Floats, correlation: Floats) -> float:
@@ -186,8 +187,8 @@ def threshold_curve(threshold: Threshold, count: ArrayLike) -> Floats:
     ``"1/7"`` is constant (Nieuwenhuizen et al. 2013). The others are those of van Heel & Schatz
     2005, with n = count: a signal-to-noise ratio s in each half gives
     (s + (2 sqrt(s) + 1) / sqrt(n)) / (1 + s + 2 sqrt(s) / sqrt(n)), where s = 0.2071 holds half a
-    bit and s = 0.5 one bit in the whole data; ``"3-sigma"`` is 3 / sqrt(n / 2), half of the samples
-    being the mirror image of the others.
+    bit and s = 0.5 one bit in the whole data; ``"3-sigma"`` is 3 / sqrt(n / 2). For the signed
+    curve, whose noise has the standard deviation 1 / sqrt(n), the latter are 4.2 of these.
 
     Examples
     --------
@@ -206,6 +207,26 @@ def threshold_curve(threshold: Threshold, count: ArrayLike) -> Floats:
     snr = _SNR_OF_BITS[threshold]
     noise = 2 * math.sqrt(snr)
     return np.asarray((snr + (noise + 1) / np.sqrt(n)) / (1 + snr + noise / np.sqrt(n)))
+
+
+def check_reading(threshold: Threshold, smoothing: float) -> None:
+    """Refuse a threshold or a smoothing that no curve could be read with, before there is one.
+
+    Parameters
+    ----------
+    threshold : {"1/7", "half-bit", "one-bit", "3-sigma"}
+        Name of the threshold.
+    smoothing : float
+        Span of the smoothing as a share of the rings.
+
+    Raises
+    ------
+    InvalidInputError
+        If the threshold is unknown or the span not in [0, 1).
+    """
+    threshold_curve(threshold, [1])
+    if not 0 <= smoothing < 1:
+        raise InvalidInputError(f"smoothing must be in [0, 1), got {smoothing!r}")
 
 
 def correlation_sd(correlation: Floats, n_independent: Floats) -> Floats:
@@ -254,18 +275,11 @@ def smooth_curve(correlation: Floats, span: float) -> Floats:
     ndarray of shape (n_rings,)
         The smooth curve; the curve itself where there are too few rings or nan.
 
-    Raises
-    ------
-    InvalidInputError
-        If `span` is out of range.
-
     Examples
     --------
     >>> smooth_curve(np.array([1, 0.9, 0.6, 0.7, 0.4, 0.1]), span=0.5).round(2)
     array([1.  , 0.84, 0.75, 0.6 , 0.39, 0.12])
     """
-    if not 0 <= span < 1:
-        raise InvalidInputError(f"smoothing must be in [0, 1), got {span!r}")
     n_fitted = _fitted_rings(len(correlation), span)
     if n_fitted == 1 or np.isnan(correlation).any():
         return correlation

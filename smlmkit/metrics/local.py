@@ -57,17 +57,7 @@ def correlate_tiles(
     >>> correlate_tiles(image, image, side_px=32, step_px=16).shape
     (3, 5, 17)
     """
-    for image, name in (first, "the first image"), (second, "the second image"):
-        check_image(image, name)
-        check_range(image, name, float(image.min()), float(image.max()))
-    if first.shape != second.shape:
-        raise InvalidInputError(
-            f"the images must have the same shape, got {first.shape} and {second.shape}"
-        )
-    if min(first.shape) < side_px:
-        raise InvalidInputError(
-            f"a tile of {side_px} pixels does not fit into an image of shape {first.shape}"
-        )
+    check_pair(first, second, side_px)
     tiles = [
         sliding_window_view(image, (side_px, side_px))[::step_px, ::step_px]
         for image in (first, second)
@@ -99,6 +89,34 @@ def correlate_tiles(
     correlation = np.zeros_like(shared)
     np.divide(shared, scale, out=correlation, where=scale > 0)
     return correlation.clip(-1, 1)
+
+
+def check_pair(first: NDArray[Any], second: NDArray[Any], side_px: int) -> None:
+    """Refuse images whose tiles cannot be correlated.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (height, width)
+        The images.
+    side_px : int
+        Side of a tile in pixels.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidInputError
+        As `correlate_tiles` does.
+    """
+    for image, name in (first, "the first image"), (second, "the second image"):
+        check_image(image, name)
+        check_range(image, name, float(image.min()), float(image.max()))
+    if first.shape != second.shape:
+        raise InvalidInputError(
+            f"the images must have the same shape, got {first.shape} and {second.shape}"
+        )
+    if min(first.shape) < side_px:
+        raise InvalidInputError(
+            f"a tile of {side_px} pixels does not fit into an image of shape {first.shape}"
+        )
 
 
 def _tapered(tiles: NDArray[Any], weights: Floats, window: Window) -> Floats:

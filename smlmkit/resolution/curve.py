@@ -12,6 +12,7 @@ from smlmkit._charts import draw_frc
 from smlmkit.grid import check_pixel_size
 from smlmkit.metrics.frc import (
     Threshold,
+    check_reading,
     correlation_sd,
     first_crossing,
     mean_up_to,
@@ -54,7 +55,7 @@ class FRCCurve:
         Where the smoothed curve first falls below the threshold, in nm; nan when there is none.
     resolution_error : float
         Standard deviation of the resolution in nm as theory says: that of the smoothed curve at the
-        crossing, divided by the slope around it.
+        crossing, divided by the slope around it; nan where the curve does not fall around it.
     resolution_sd : float
         Standard deviation of the resolution over repeats in nm; nan with fewer than two repeats or
         when one of them has no resolution.
@@ -179,6 +180,7 @@ def read_curve(
     27.15
     """
     size = check_pixel_size(pixel_size)
+    check_reading(threshold, smoothing)
     level = threshold_curve(threshold, count)
     correlation = np.mean(correlations, axis=0)
     smoothed = smooth_curve(correlation, smoothing)
@@ -214,5 +216,7 @@ def _error_of_crossing(crossing: float, frequency: Floats, margin: Floats, sd: F
     after = int(np.searchsorted(frequency, crossing))
     reach = max(2, round(_SLOPE_SHARE / 2 * len(frequency)))
     near = slice(max(1, after - reach), after + reach)
-    slope = np.polyfit(frequency[near], margin[near], deg=1)[0]
-    return float(np.interp(crossing, frequency, sd) / abs(slope) / crossing**2)
+    fall = -np.polyfit(frequency[near], margin[near], deg=1)[0]
+    if fall <= 1e-9 * np.abs(margin).max() / frequency[-1]:
+        return math.nan  # a dip in a curve that goes on: no slope to speak of
+    return float(np.interp(crossing, frequency, sd) / fall / crossing**2)

@@ -1,5 +1,6 @@
 """How resolution follows from density: the FRC of ever fewer of the localizations."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from smlmkit._checks import check_whole, random_source
 from smlmkit.errors import InvalidInputError
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.resolution.frc import frc_curve
+from smlmkit.resolution.halves import Split
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -45,7 +47,8 @@ def frc_by_fraction(
     DataFrame
         A row a fraction, with the columns ``fraction``, ``localizations`` and ``density`` (means;
         per square micrometre), ``resolution`` and ``resolution_sd`` (nm, over the repeats that have
-        one), ``resolved`` (the share of these), ``area`` and ``area_sd``.
+        one), ``resolved`` (the share of these), ``area`` and ``area_sd``. A draw that is left with
+        too few frames for the blocks has no resolution and an area of 0.
 
     Raises
     ------
@@ -70,13 +73,18 @@ def frc_by_fraction(
     if wrong or len(fractions) == 0:
         raise InvalidInputError(f"fractions must be in (0, 1], at least one, got {fractions!r}")
     source = random_source(random_state)
+    n_blocks = options.get("n_blocks", 10)
+    split = options["split"] = _settle(localizations, options.get("split", "auto"), n_blocks)
     rows = []
     for fraction in fractions:
         for _ in range(repeats):
             kept = localizations.thin(fraction, source)
-            curve = frc_curve(kept, random_state=source, **options)
-            area = np.nan_to_num(curve.area(cutoff))  # of constant images: nothing is shared
-            rows.append((fraction, len(kept), kept.density, curve.resolution, area))
+            resolution, area = math.nan, 0.0
+            if split != "frames" or _can_be_split_by_frames(kept, n_blocks):
+                curve = frc_curve(kept, random_state=source, **options)
+                resolution = curve.resolution
+                area = float(np.nan_to_num(curve.area(cutoff)))  # constant images share nothing
+            rows.append((fraction, len(kept), kept.density, resolution, area))
     each = pd.DataFrame(
         rows, columns=["fraction", "localizations", "density", "resolution", "area"]
     )
@@ -92,3 +100,19 @@ def frc_by_fraction(
             "area_sd": by_fraction["area"].std(),
         }
     ).reset_index()
+
+
+def _settle(localizations: Localizations, split: Split, n_blocks: int) -> Split:
+    """Decide what "auto" is, so that all fractions are split alike; refuse what is impossible."""
+    if split == "auto":
+        return "frames" if _can_be_split_by_frames(localizations, n_blocks) else "random"
+    localizations.split(split, n_blocks=n_blocks, random_state=0)
+    return split
+
+
+def _can_be_split_by_frames(localizations: Localizations, n_blocks: int) -> bool:
+    try:
+        localizations.split("frames", n_blocks=n_blocks)
+    except InvalidInputError:
+        return False
+    return True

@@ -8,7 +8,7 @@ import numpy as np
 from smlmkit._checks import check_nonnegative
 from smlmkit.errors import InvalidInputError
 from smlmkit.localizations import Localizations, RandomState
-from smlmkit.metrics.frc import Threshold
+from smlmkit.metrics.frc import Threshold, check_reading
 from smlmkit.metrics.rings import RingCorrelation, Window, ring_correlation
 from smlmkit.metrics.spurious import SpuriousCorrelation, correct_spurious
 from smlmkit.resolution.curve import FRCCurve, read_curve
@@ -58,7 +58,8 @@ def frc_curve(
         Number of blocks of frames.
     repeats : int, default=1
         How often a table or an image's counts are split anew; the curves are averaged, and the
-        resolutions' standard deviation is given from two on.
+        resolutions' standard deviation is given from two on. A checkerboard has two pairs and
+        always their spread.
     random_state : int, RandomState or None, default=None
         Source of randomness of the splits. None with one repeat alternates the blocks.
     q_correction : bool or float, default=False
@@ -99,6 +100,7 @@ def frc_curve(
     >>> frc_curve(table, pixel_size=50, random_state=0).reason
     'the curve never falls below the 1/7 threshold: the resolution is better than 100 nm, ...'
     """
+    check_reading(threshold, smoothing)
     known_q = uncertainty = None
     if not isinstance(q_correction, bool):
         check_nonnegative(q_correction=q_correction)
@@ -116,7 +118,7 @@ def frc_curve(
         repeats=repeats,
         random_state=random_state,
     )
-    correlations, qs = [], []
+    correlations, worths, qs = [], [], []
     for pair in pairs:
         rings = ring_correlation(*pair, window=window)
         result: RingCorrelation | SpuriousCorrelation = rings
@@ -124,11 +126,12 @@ def frc_curve(
             result = correct_spurious(rings, pair, uncertainty, size, window=window, q=known_q)
             qs.append(result.q)
         correlations.append(result.correlation)
+        worths.append(result.n_independent)
     return read_curve(
         rings.frequency,
         correlations,
         rings.count,
-        result.n_independent,
+        np.mean(worths, axis=0),
         size,
         threshold=threshold,
         smoothing=smoothing,

@@ -11,7 +11,7 @@ from scipy.ndimage import fourier_shift
 from smlmkit._checks import check_whole, random_source
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError, InvalidTypeError
-from smlmkit.grid import check_pixel_size
+from smlmkit.grid import PixelGrid, check_pixel_size
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.metrics._images import check_image, check_range
@@ -23,6 +23,7 @@ Image = xr.DataArray | NDArray[Any]
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
 _PIXEL_SIZE_OF_TABLES = 10.0
+_MIN_SIDE_PX = 4
 
 
 def halves(
@@ -68,7 +69,7 @@ def halves(
 
     Examples
     --------
-    >>> table = Localizations(np.arange(20.0).reshape(10, 2))
+    >>> table = Localizations(np.arange(0, 200, 10).reshape(10, 2))
     >>> options = {"split": "random", "n_blocks": 10, "repeats": 1, "random_state": 0}
     >>> ((first, second),), pixel_size = halves(table, None, None, **options)
     >>> float(first.sum() + second.sum()), pixel_size
@@ -80,16 +81,28 @@ def halves(
         if split == "binomial" or split == "checkerboard":
             raise InvalidInputError(f"split={split!r} is for an image; a table has 'random'")
         size = check_pixel_size(_PIXEL_SIZE_OF_TABLES if pixel_size is None else pixel_size)
+        shape = PixelGrid.covering(first.field_of_view, size).shape
+        if min(shape) < _MIN_SIDE_PX:
+            raise InvalidInputError(
+                f"the field of view has {shape[0]} x {shape[1]} pixels of {size:g} nm: at least "
+                f"{_MIN_SIDE_PX} a side are needed"
+            )
         tables = repeated_splits(first, split, n_blocks, repeats, random_state)
         return ((_count(one, size), _count(other, size)) for one, other in tables), size
     if not isinstance(first, xr.DataArray | np.ndarray):
         raise InvalidTypeError(f"expected Localizations or images, got one {type(first).__name__}")
     size = common_pixel_size(first, first if second is None else second, pixel_size)
     image = np.asarray(first)
-    if second is not None:
-        return iter([(image, np.asarray(second))]), size
-    if split == "binomial":
+    if split == "binomial" and second is None:
         return binomial_halves(image, repeats, random_state), size
+    if repeats != 1:
+        raise InvalidInputError(
+            f"only tables and counts are split again and again, got repeats={repeats!r}"
+        )
+    if second is not None:
+        if split != "auto":
+            raise InvalidInputError(f"two images are not split, got split={split!r}")
+        return iter([(image, np.asarray(second))]), size
     if split == "checkerboard":
         return checkerboard_halves(image), 2 * size
     raise InvalidInputError(

@@ -1,6 +1,7 @@
 """Local resolution: a map of the Fourier ring correlation's resolution over the field of view."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import xarray as xr
@@ -11,10 +12,18 @@ from smlmkit.errors import InvalidInputError
 from smlmkit.grid import PixelGrid
 from smlmkit.images import grid_of, to_image
 from smlmkit.localizations import Localizations, RandomState
-from smlmkit.metrics.frc import Threshold, first_crossing, smooth_curve, threshold_curve
-from smlmkit.metrics.local import correlate_tiles
+from smlmkit.metrics.frc import (
+    Threshold,
+    check_reading,
+    first_crossing,
+    smooth_curve,
+    threshold_curve,
+)
+from smlmkit.metrics.local import check_pair, correlate_tiles
 from smlmkit.metrics.rings import Floats, Window, rings_of
-from smlmkit.resolution.halves import Image, ImageSplit, Split, halves
+from smlmkit.resolution.halves import Image, ImageSplit, Pair, Split, halves
+
+_TILES_AT_A_TIME = 4096
 
 
 def frc_map(
@@ -87,6 +96,7 @@ def frc_map(
     >>> 20 < float(resolution.median()) < 60
     True
     """
+    check_reading(threshold, smoothing)
     check_positive(tile=tile)
     if step is not None:
         check_positive(step=step)
@@ -106,12 +116,15 @@ def frc_map(
             f"a tile needs at least 8 pixels and a step 1: tile={tile!r} and step={step!r} are "
             f"{side_px} and {step_px} pixels of {size:g} nm"
         )
-    correlation = np.mean(
-        [correlate_tiles(*pair, side_px, step_px, window=window) for pair in pairs], axis=0
-    )
     rings = rings_of((side_px, side_px))
     level = threshold_curve(threshold, rings.count)
-    resolution = _resolutions(rings.frequency / size, correlation, level, threshold, smoothing)
+    bands = []
+    for band in _bands_of_tiles(list(pairs), side_px, step_px):
+        correlation = np.mean(
+            [correlate_tiles(*pair, side_px, step_px, window=window) for pair in band], axis=0
+        )
+        bands.append(_resolutions(rings.frequency / size, correlation, level, threshold, smoothing))
+    resolution = np.concatenate(bands)
     y, x = _corner(first, second)
     margin = (side_px - step_px) / 2 * size
     grid = PixelGrid((y + margin, x + margin), step_px * size, resolution.shape)
@@ -125,6 +138,18 @@ def _corner(first: Localizations | Image, second: Image | None) -> tuple[float, 
         return first.field_of_view.y_min, first.field_of_view.x_min
     grids = [grid_of(image) for image in (first, second) if isinstance(image, xr.DataArray)]
     return grids[0].origin if grids else (0.0, 0.0)
+
+
+def _bands_of_tiles(pairs: list[Pair], side_px: int, step_px: int) -> Iterator[list[Pair]]:
+    """Cut the images into bands of so many rows of tiles that their rings fit into memory."""
+    for first, second in pairs:
+        check_pair(first, second, side_px)
+    n_rows, n_columns = ((side - side_px) // step_px + 1 for side in pairs[0][0].shape)
+    rows_at_a_time = max(1, _TILES_AT_A_TIME // n_columns)
+    for row in range(0, n_rows, rows_at_a_time):
+        last_row = min(row + rows_at_a_time, n_rows) - 1
+        pixels = slice(row * step_px, last_row * step_px + side_px)
+        yield [(first[pixels], second[pixels]) for first, second in pairs]
 
 
 def _resolutions(

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from smlmkit._checks import check_positive
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError, InvalidTypeError
-from smlmkit.grid import check_pixel_size
+from smlmkit.grid import PixelGrid, check_pixel_size
 from smlmkit.localizations import Localizations, RandomState
-from smlmkit.metrics.frc import Threshold
+from smlmkit.metrics.frc import Threshold, check_reading
 from smlmkit.metrics.rings import Window, ring_correlation
 from smlmkit.resolution.curve import FRCCurve, read_curve
 from smlmkit.resolution.halves import Split, common_pixel_size, repeated_splits
 from smlmkit.samples import numeric_column
 
-_MAX_SLICES = 10_000
+# Of a stack in float64, 2 GiB.
+_MAX_VOXELS = 2**28
 
 
 def fourier_shell_correlation(
@@ -93,6 +94,7 @@ def fourier_shell_correlation(
     >>> 30 < curve.resolution < 60
     True
     """
+    check_reading(threshold, smoothing)
     correlations = []
     for stacks in _pairs_of_stacks(
         first, second, pixel_size, slice_thickness, split, n_blocks, repeats, random_state
@@ -182,6 +184,7 @@ def frc_of_slices(
     >>> bool(resolutions[0] < resolutions[1] < resolutions[2])
     True
     """
+    check_reading(threshold, smoothing)
     correlations: list[list[NDArray[np.float64]]] = []
     thickness = 10 * check_pixel_size(pixel_size) if slice_thickness is None else slice_thickness
     for stacks in _pairs_of_stacks(
@@ -230,7 +233,7 @@ def _pairs_of_stacks(
         if second is not None:
             raise InvalidTypeError("a table is split in two: it takes no second stack")
         size = check_pixel_size(pixel_size)
-        edges = _slice_edges(first, size if slice_thickness is None else slice_thickness)
+        edges = _slice_edges(first, size if slice_thickness is None else slice_thickness, size)
         for half, other in repeated_splits(first, split, n_blocks, repeats, random_state):
             yield _Stacks(
                 _count_slices(half, edges, size),
@@ -254,14 +257,18 @@ def _pairs_of_stacks(
     yield _Stacks(first.to_numpy(), second.to_numpy(), z, size)
 
 
-def _slice_edges(table: Localizations, thickness: float) -> NDArray[np.float64]:
+def _slice_edges(table: Localizations, thickness: float, pixel_size: float) -> NDArray[np.float64]:
     check_positive(slice_thickness=thickness)
     z = numeric_column(table, "z")
     if len(z) == 0 or not np.isfinite(z).all():
         raise InvalidInputError("every localization needs a finite z, and there must be one")
     n_slices = math.floor((z.max() - z.min()) / thickness) + 1
-    if n_slices > _MAX_SLICES:
-        raise InvalidInputError(f"{n_slices:,} slices of {thickness:g} nm are too many")
+    n_pixels = math.prod(PixelGrid.covering(table.field_of_view, pixel_size).shape)
+    if n_slices * n_pixels > _MAX_VOXELS:
+        raise InvalidInputError(
+            f"{n_slices:,} slices of {thickness:g} nm from z = {z.min():g} to {z.max():g} nm with "
+            f"{n_pixels:,} pixels are too many; is there an outlier?"
+        )
     return np.asarray(z.min() + thickness * np.arange(n_slices + 1))
 
 

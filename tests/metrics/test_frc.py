@@ -9,6 +9,7 @@ from smlmkit.errors import InvalidInputError
 from smlmkit.metrics.frc import (
     correlation_sd,
     frc_area,
+    frc_ceiling,
     smooth_curve,
     smoothed_sd,
     threshold_curve,
@@ -261,3 +262,11 @@ def test_the_curve_shows_its_numbers_and_not_its_arrays():
     assert repr(read(1, 1, 0, 0)).startswith(
         "FRCCurve(threshold='1/7', pixel_size=10.0, resolution"
     )
+
+
+def test_the_ceiling_of_halves_of_unlike_densities_is_at_most_1():
+    image = np.random.default_rng(0).poisson(2, size=(64, 64))
+    assert frc_ceiling(image, image, cutoff=0.5) == pytest.approx(1)
+    bead = image.copy()
+    bead[32, 32] += 3000
+    assert frc_ceiling(bead, image + bead // 8) <= 1

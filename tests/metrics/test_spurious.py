@@ -206,17 +206,33 @@ class TestFormula:
         left = (1 - spurious[1:] / powers).prod(axis=0)
         assert_allclose(corrected.n_independent[1:], (rings.n_independent[1:] * left).clip(min=1))
 
-    def test_blur_is_the_mean_over_directions_of_errors_and_pixels(self):
-        frequency, pixel_size = np.array([0, 0.01, 0.02, 0.05]), 9.0
-        angle = np.linspace(0, 2 * np.pi, 10_001)
-        f = frequency[:, np.newaxis]
-        error = np.exp(-2 * np.pi**2 * self.sigma**2 * f**2).mean(axis=1) ** 2
-        pixel = np.sinc(f * pixel_size * np.cos(angle)) * np.sinc(f * pixel_size * np.sin(angle))
-        expected = error * (pixel[:, :-1] ** 2).mean(axis=1)
-        # Many copies: a few quantiles do not show in them.
-        blur = blur_of_pairs(frequency, np.repeat(self.sigma, 100), pixel_size)
-        assert_allclose(blur, expected, rtol=0.02)
-        assert blur[0] == 1
+    @pytest.mark.parametrize("sigma", [2.0, 6.0, 15.0])
+    def test_blur_is_that_of_pairs_that_were_counted_per_pixel(self, sigma):
+        frequency, pixel_size = np.array([0, 0.01, 0.03, 0.05]), 10.0
+        rng = np.random.default_rng(0)
+        emitters = rng.uniform(0, pixel_size, size=(400_000, 2))
+        uncertainty = sigma * rng.choice([0.5, 1.0, 1.5], size=(2, len(emitters), 1))
+        blinks = emitters + rng.normal(size=(2, *emitters.shape)) * uncertainty
+        y, x = np.diff(np.floor(blinks / pixel_size), axis=0)[0].T * pixel_size
+        angle = rng.uniform(0, 2 * np.pi, size=len(y))
+        along = y * np.sin(angle) + x * np.cos(angle)
+        expected = np.cos(2 * np.pi * frequency[:, np.newaxis] * along).mean(axis=1)
+        blur = blur_of_pairs(frequency, uncertainty.ravel(), pixel_size)
+        assert_allclose(blur, expected, atol=0.006)
+        assert blur[0] == pytest.approx(1, abs=0.001)
+
+    @pytest.mark.parametrize(("uncertainty", "blinks"), [(3, 5), (3, 15), (5, 15)])
+    def test_q_is_right_for_pixels_larger_than_the_uncertainty(self, uncertainty, blinks):
+        table, _ = make_filaments(
+            field_size=5000,
+            n_filaments=6,
+            density=1000,
+            uncertainty=uncertainty,
+            blinks_per_emitter=blinks,
+            random_state=0,
+        )
+        curve = frc_curve(table, split="random", q_correction=True, random_state=0, pixel_size=10)
+        assert curve.q == pytest.approx(2 * (blinks - 1), rel=0.15)
 
     def test_uncertainties_that_are_none_are_left_out(self):
         images = self.pair()

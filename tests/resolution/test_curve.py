@@ -12,6 +12,7 @@ from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.localizations import Localizations
 from smlmkit.metrics.frc import correlation_sd
 from smlmkit.metrics.rings import ring_correlation
+from smlmkit.resolution.curve import read_curve
 
 SIZE = 10
 
@@ -202,3 +203,39 @@ class TestPlot:
         frc_curve(*pair_of((4, 4)), pixel_size=SIZE, threshold="3-sigma").plot(ax)
         assert labels_of(ax) == ["no resolution", "threshold 3-sigma"]
         assert ax.lines[2].get_ydata().max() <= 1
+
+
+def test_a_curve_that_does_not_fall_around_its_crossing_has_no_error():
+    frequency = np.arange(40) / 80
+    dip = np.where(np.arange(40) < 20, 0.4, 0.9)
+    dip[20] = 0.1
+    count = np.full(40, 1000)
+    curve = read_curve(frequency, [dip], count, count, 10, smoothing=0)
+    assert np.isfinite(curve.resolution)
+    assert np.isnan(curve.resolution_error)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "random"}, "two images are not split, got split='random'"),
+        ({"repeats": 2}, "only tables and counts are split again and again, got repeats=2"),
+    ],
+)
+def test_two_images_are_not_split(options, message):
+    images = np.random.default_rng(0).random((2, 20, 20))
+    with pytest.raises(InvalidInputError, match=message):
+        frc_curve(*images, pixel_size=10, **options)
+
+
+def test_a_field_of_few_pixels_is_named():
+    table = Localizations(np.array([[5.0, 5.0], [20.0, 30.0]]), field_of_view=(0, 0, 35, 35))
+    with pytest.raises(InvalidInputError, match=r"has 2 x 2 pixels of 20 nm: at least 4 a side"):
+        frc_curve(table, pixel_size=20)
+
+
+@pytest.mark.parametrize("options", [{"threshold": "2-sigma"}, {"smoothing": 1}])
+def test_a_curve_that_could_not_be_read_is_not_measured(monkeypatch, options):
+    monkeypatch.setattr("smlmkit.resolution.frc.halves", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(InvalidInputError):
+        frc_curve(*np.ones((2, 20, 20)), pixel_size=10, **options)

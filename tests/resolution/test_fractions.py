@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from smlmkit import frc_by_fraction, frc_curve, make_filaments
+from smlmkit import Localizations, frc_by_fraction, frc_curve, make_filaments
 from smlmkit.errors import InvalidInputError
 
 COLUMNS = [
@@ -131,3 +131,31 @@ def test_refuses_what_curves_refuse(filaments):
         frc_by_fraction(filaments, [0.5], threshold="2-sigma")
     with pytest.raises(InvalidInputError, match="cutoff must be in"):
         frc_by_fraction(filaments, [0.5], cutoff=0.6)
+
+
+def small_table(n=100):
+    rng = np.random.default_rng(0)
+    columns = {
+        "x": rng.uniform(0, 900, n),
+        "y": rng.uniform(0, 900, n),
+        "frame": np.arange(n) // 10,
+    }
+    return Localizations(columns, field_of_view=(0, 0, 900, 900))
+
+
+def test_a_draw_with_too_few_frames_for_the_blocks_is_not_resolved():
+    curve = frc_by_fraction(small_table(), [0.005, 1.0], split="frames", random_state=0)
+    assert curve["resolved"][0] == 0
+    assert curve["area"][0] == 0
+    assert curve["localizations"][1] == 100
+
+
+def test_all_fractions_are_split_alike():
+    sparse = frc_by_fraction(small_table(), [0.02], split="auto", random_state=0)
+    expected = frc_by_fraction(small_table(), [0.02], split="frames", random_state=0)
+    assert sparse.equals(expected)
+
+
+def test_a_split_that_is_impossible_is_refused():
+    with pytest.raises(InvalidInputError, match="cannot split"):
+        frc_by_fraction(small_table(5), split="frames")

@@ -126,6 +126,13 @@ def test_rounds_to_whole_pixels(tile, step, side_px, step_px):
     assert float(resolution.y[0]) == side_px * SIZE / 2
 
 
+@pytest.mark.parametrize("tiles_at_a_time", [1, 10, 37])
+def test_does_not_depend_on_how_many_tiles_are_held_at_a_time(monkeypatch, tiles_at_a_time):
+    expected = frc_map(*pair_of(), pixel_size=SIZE, tile=300, step=70)
+    monkeypatch.setattr("smlmkit.resolution.local._TILES_AT_A_TIME", tiles_at_a_time)
+    assert frc_map(*pair_of(), pixel_size=SIZE, tile=300, step=70).identical(expected)
+
+
 def test_a_tile_may_be_the_whole_image():
     first, second = pair_of((40, 40))
     resolution = frc_map(first, second, pixel_size=SIZE, tile=400, smoothing=0.1)
@@ -217,6 +224,14 @@ class TestRefuses:
             frc_map(stack[0] + 0j, stack[0], pixel_size=SIZE, tile=300)
         with pytest.raises(InvalidTypeError, match="got one list"):
             frc_map([[1.0]], tile=300)
+
+    def test_nan_anywhere_before_work_starts(self, monkeypatch):
+        monkeypatch.setattr("smlmkit.resolution.local._TILES_AT_A_TIME", 1)
+        first, second = pair_of()
+        second = second.copy()
+        second[-1, -5:] = np.nan
+        with pytest.raises(InvalidInputError, match="second image has 5 pixels that are nan"):
+            frc_map(first, second, pixel_size=SIZE, tile=300)
 
     @pytest.mark.parametrize(
         ("options", "message"),
