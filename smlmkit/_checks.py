@@ -2,7 +2,7 @@
 
 import math
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -26,6 +26,25 @@ def check_nonnegative(**numbers: Any) -> None:
             raise InvalidInputError(f"{name} must be a number from 0 on, got {number!r}")
 
 
+def check_between(
+    low: float,
+    high: float,
+    /,
+    *,
+    closed: Literal["both", "left", "right", "neither"] = "both",
+    **numbers: Any,
+) -> None:
+    """Refuse what is not a number in an interval, to which the ends `closed` belong."""
+    ends = {"both": (low, high), "left": (low,), "right": (high,), "neither": ()}[closed]
+    for name, number in numbers.items():
+        is_number = isinstance(number, Real) and not isinstance(number, bool)
+        if not (is_number and (low < number < high or number in ends)):
+            left, right = "[" if low in ends else "(", "]" if high in ends else ")"
+            raise InvalidInputError(
+                f"{name} must be in {left}{low:g}, {high:g}{right}, got {number!r}"
+            )
+
+
 def check_whole(name: str, number: Any, low: int, high: float = math.inf) -> None:
     """Refuse what is not a whole number in a range."""
     is_whole = isinstance(number, Integral) and not isinstance(number, bool)
@@ -42,6 +61,7 @@ def random_source(random_state: Any) -> np.random.RandomState:
         source: np.random.RandomState = check_random_state(random_state)
     except ValueError as error:
         raise InvalidInputError(
-            f"random_state must be an int from 0 on, a RandomState or None: {error}"
+            "random_state must be an int from 0 on, a RandomState or None, "
+            f"got {random_state!r}: {error}"
         ) from None
     return source

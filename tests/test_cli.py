@@ -167,10 +167,61 @@ def test_frc_of_a_folder_by_fraction_with_a_plot(run, acquisitions, tmp_path):
     assert chart.read_bytes().startswith(b"\x89PNG")
     code, _, err = run("frc", acquisitions, *options)
     assert code == 1
-    assert "exists already" in err
+    assert err == f"smlmkit: error: {chart}: exists already; --overwrite replaces it\n"
     code, out, _ = run("frc", acquisitions, *options, "--overwrite")
     assert code == 0
     assert "by fraction of its localizations" in out
+
+
+@pytest.fixture
+def mixed(acquisitions, tmp_path):
+    """A good table and two that cannot be measured: no uncertainty, not a table."""
+    good = read_localizations(acquisitions / "fov_01.hdf5")
+    tables = [tmp_path / name for name in ("bare.parquet", "broken.csv", "good.parquet")]
+    bare = Localizations({"x": good["x"], "y": good["y"]}, field_of_view=good.field_of_view)
+    write_localizations(bare, tables[0])
+    tables[1].write_bytes(b"\x00\x01\x02")
+    write_localizations(good, tables[2])
+    return tables
+
+
+def test_frc_reports_bad_tables_and_goes_on(run, mixed, tmp_path):
+    bare, broken, good = mixed
+    chart = tmp_path / "frc.png"
+    options = ("--split", "random", "--q-correction", "--repeats", 1)
+    code, out, err = run("frc", *mixed, *options, "--json", "--plot", chart)
+    assert code == 1
+    assert [facts["file"] for facts in json.loads(out)] == [str(good)]
+    of_bare, of_broken, summary = err.splitlines()
+    assert of_bare.startswith(f"smlmkit: error: {bare}: there is no column 'uncertainty_x'")
+    assert of_broken.startswith(f"smlmkit: error: {broken}: ")
+    assert of_broken.count(str(broken)) == 1
+    assert summary == "2 of 3 tables could not be measured"
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run("frc", *mixed, *options)
+    assert code == 1
+    assert len(out.splitlines()) == 2
+    assert str(good) in out
+
+
+def test_frc_draws_nothing_where_nothing_was_measured(run, mixed, tmp_path):
+    chart = tmp_path / "frc.png"
+    code, out, err = run("frc", mixed[1], "--plot", chart)
+    assert (code, out) == (1, "")
+    assert "1 of 1 tables could not be measured" in err
+    assert not chart.exists()
+    code, out, _ = run("frc", mixed[1], "--json")
+    assert (code, json.loads(out)) == (1, [])
+
+
+def test_frc_draws_png_only(run, acquisitions, tmp_path):
+    code, out, err = run("frc", acquisitions, "--plot", tmp_path / "frc.pdf")
+    assert (code, out) == (2, "")
+    assert "--plot draws a PNG, not 'frc.pdf'" in err
+    assert not any(tmp_path.iterdir())
+    table = acquisitions / "fov_01.hdf5"
+    code, _, _ = run("frc", table, "--repeats", 1, "--plot", tmp_path / "FRC.PNG")
+    assert code == 0
 
 
 def test_frc_says_why_there_is_no_resolution(run, acquisitions):

@@ -82,6 +82,11 @@ def number_or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def say_error(error: Exception) -> None:
-    """Print an error for people and scripts; a bare MemoryError has no words of its own."""
-    click.echo(f"smlmkit: error: {str(error) or 'not enough memory'}", err=True)
+def say_error(error: Exception, file: Path | None = None) -> None:
+    """Print an error for people and scripts, with the file that it is about.
+
+    A bare MemoryError has no words of its own; errors of reading name the file themselves.
+    """
+    message = str(error) or "not enough memory"
+    place = "" if file is None or str(file) in message else f"{file}: "
+    click.echo(f"smlmkit: error: {place}{message}", err=True)

@@ -17,8 +17,11 @@ from smlmkit.cli._shared import (
     overwrite,
     pixel_size,
     read_table,
+    refuse_existing,
+    say_error,
     seed,
 )
+from smlmkit.errors import SmlmkitError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +61,10 @@ if TYPE_CHECKING:
 @camera_pixel_size
 @overwrite
 @as_json
+@click.pass_context
 def frc(
+    context: click.Context,
+    /,
     inputs: tuple[Path, ...],
     repeats: int,
     by_fraction: bool,
@@ -69,32 +75,52 @@ def frc(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure the FRC resolution of tables, each split in two."""
+    """Measure the FRC resolution of tables, each split in two.
+
+    A table that cannot be measured is reported and the others go on; the exit code is then 1.
+    """
     from smlmkit.resolution import frc_by_fraction, frc_curve
 
     if options["q_correction"] and options["split"] != "random":
         raise click.UsageError("--q-correction corrects --split random")
     if plot is not None:
+        if plot.suffix.lower() != ".png":
+            raise click.UsageError(f"--plot draws a PNG, not {plot.name!r}")
+        refuse_existing([plot], overwrite)
         check_output(plot, overwrite=overwrite)
+    tables = find_tables(inputs)
     curves: dict[str, FRCCurve] = {}
     fractions: dict[str, pd.DataFrame] = {}
     measured = []
-    for path in find_tables(inputs):
-        table, name = read_table(path, camera_pixel_size), str(path)
-        curves[name] = frc_curve(table, repeats=repeats, random_state=seed, **options)
-        facts = describe_curve(curves[name], name, len(table), table.density)
-        if by_fraction:
-            fractions[name] = frc_by_fraction(table, repeats=repeats, random_state=seed, **options)
-            facts["by_fraction"] = json.loads(fractions[name].to_json(orient="records"))
+    for path in tables:
+        name = str(path)
+        try:
+            table = read_table(path, camera_pixel_size)
+            curve = frc_curve(table, repeats=repeats, random_state=seed, **options)
+            facts = describe_curve(curve, name, len(table), table.density)
+            if by_fraction:
+                by_density = frc_by_fraction(table, repeats=repeats, random_state=seed, **options)
+                fractions[name] = by_density
+                facts["by_fraction"] = json.loads(by_density.to_json(orient="records"))
+        except SmlmkitError as error:
+            say_error(error, path)
+            continue
+        curves[name] = curve
         measured.append(facts)
-    click.echo(json.dumps(measured, indent=1) if as_json else tabulate(measured))
-    if not as_json:
+    if as_json:
+        click.echo(json.dumps(measured, indent=1))
+    elif measured:
+        click.echo(tabulate(measured))
         for name, by_density in fractions.items():
             click.echo(f"\n{name}, by fraction of its localizations:\n{write_table(by_density)}")
-    if plot is not None:
+    if plot is not None and measured:
         from smlmkit._charts import save_frc
 
         save_frc(curves, fractions, plot, overwrite=overwrite)
+    failed = len(tables) - len(measured)
+    if failed:
+        click.echo(f"{failed} of {len(tables)} tables could not be measured", err=True)
+        context.exit(1)
 
 
 def describe_curve(curve: "FRCCurve", name: str, n: int, density: float) -> dict[str, Any]:

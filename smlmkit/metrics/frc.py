@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.signal import savgol_filter
 
+from smlmkit._checks import check_between
 from smlmkit.errors import InvalidInputError
 from smlmkit.metrics.rings import Floats, Window, ring_correlation
 
@@ -151,8 +152,7 @@ def mean_up_to(cutoff: float, frequency: Floats, correlation: Floats) -> float:
     >>> mean_up_to(0.5, np.array([0, 0.25, 0.5]), np.array([1, 0.8, 0.4]))
     0.6000000000000001
     """
-    if not 0 < cutoff <= 0.5:
-        raise InvalidInputError(f"cutoff must be in (0, 0.5] cycles per pixel, got {cutoff!r}")
+    check_between(0, 0.5, closed="right", cutoff=cutoff)
     # A share of 1e-9 forgives rounding errors.
     n_rings = int(np.searchsorted(frequency, cutoff * (1 + 1e-9), side="right"))
     if n_rings < 2:
@@ -225,8 +225,7 @@ def check_reading(threshold: Threshold, smoothing: float) -> None:
         If the threshold is unknown or the span not in [0, 1).
     """
     threshold_curve(threshold, [1])
-    if not 0 <= smoothing < 1:
-        raise InvalidInputError(f"smoothing must be in [0, 1), got {smoothing!r}")
+    check_between(0, 1, closed="left", smoothing=smoothing)
 
 
 def correlation_sd(correlation: Floats, n_independent: Floats) -> Floats:

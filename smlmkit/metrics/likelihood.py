@@ -1,11 +1,13 @@
 """Held-out likelihood: how well an expected density foretells unseen localizations."""
 
-from typing import Any
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from smlmkit._checks import check_between, check_positive
 from smlmkit.errors import InvalidInputError
+from smlmkit.metrics._images import check_finite, check_image
 
 _ROUNDING_ERROR = 1e-6
 """Share of the largest pixel by which a density may fall below zero."""
@@ -37,10 +39,12 @@ def poisson_log_likelihood(
 
     Raises
     ------
+    InvalidTypeError
+        If `counts` or `density` does not hold real numbers.
     InvalidInputError
-        If the shapes differ, a value is not finite, a count is negative or there is none, the
-        density is negative by more than rounding error (1e-6 of its largest pixel), or a parameter
-        is out of range.
+        If one of them is not two-dimensional, the shapes differ, a value is not finite, a count is
+        negative or there is none, the density is negative by more than rounding error (1e-6 of its
+        largest pixel), a parameter is out of range, or the likelihood leaves the range of float64.
 
     Notes
     -----
@@ -60,17 +64,14 @@ def poisson_log_likelihood(
     >>> [round(poisson_log_likelihood(counts, gain * truth), 3) for gain in (0.5, 1, 2)]
     [-0.033, 0.155, -0.147]
     """
-    c, p = _check_finite(counts, "counts"), _check_finite(density, "density")
+    check_positive(exposure=exposure)
+    check_between(0, 1, closed="neither", background=background)
+    c, p = _in_float64(counts, "counts"), _in_float64(density, "density")
     if c.shape != p.shape:
         raise InvalidInputError(
             f"counts and density must have the same shape, got {c.shape} and {p.shape}"
         )
-    if not 0 < background < 1:
-        raise InvalidInputError(f"background must be in (0, 1), got {background!r}")
-    if not (np.isfinite(exposure) and exposure > 0):
-        raise InvalidInputError(f"exposure must be positive and finite, got {exposure!r}")
-    n = float(c.sum(dtype=np.float64))
-    if c.min() < 0 or n == 0:
+    if c.min() < 0 or not c.any():
         raise InvalidInputError(
             f"counts must not be negative nor all zero, got a least count of {c.min():g}"
         )
@@ -78,12 +79,19 @@ def poisson_log_likelihood(
         raise InvalidInputError(
             f"density must not be negative, got {p.min():.3g} with a largest pixel of {p.max():.3g}"
         )
-    mixed = (1 - background) * exposure * np.maximum(p, 0) + background * n / c.size
-    return float((c * np.log(mixed) - mixed).sum() / n)
+    with np.errstate(all="ignore"):  # the result tells
+        n = c.sum()
+        mixed = (1 - background) * exposure * np.maximum(p, 0) + background * n / c.size
+        score = float((c * np.log(mixed) - mixed).sum() / n)
+    if not math.isfinite(score):
+        raise InvalidInputError(
+            "the likelihood leaves the range of float64, got counts up to "
+            f"{c.max():.3g}, a density up to {p.max():.3g} and an exposure of {exposure:.3g}"
+        )
+    return score
 
 
-def _check_finite(image: ArrayLike, name: str) -> NDArray[np.float64]:
-    values: NDArray[Any] = np.asarray(image, dtype=np.float64)
-    if values.size == 0 or not np.isfinite(values).all():
-        raise InvalidInputError(f"{name} must hold finite numbers and at least one")
-    return values
+def _in_float64(image: ArrayLike, name: str) -> NDArray[np.float64]:
+    values = check_image(image, name, min_side_px=1)
+    check_finite(values, name)
+    return values.astype(np.float64, copy=False)

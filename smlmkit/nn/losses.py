@@ -4,6 +4,7 @@
 """
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from smlmkit._checks import check_between
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.metrics.rings import Window, tapers_of
 
@@ -89,8 +91,7 @@ class AreaFRCLoss(nn.Module):
         self, cutoff: float = 0.2, *, signed: bool = True, window: Window = "tukey"
     ) -> None:
         super().__init__()
-        if not 0 < cutoff <= 0.5:
-            raise InvalidInputError(f"cutoff must be in (0, 0.5] cycles per pixel, got {cutoff!r}")
+        check_between(0, 0.5, closed="right", cutoff=cutoff)
         if window not in ("tukey", None):
             raise InvalidInputError(f"window must be 'tukey' or None, got {window!r}")
         self.cutoff = cutoff
@@ -216,9 +217,11 @@ def _find_rings(
 
 def _transform(images: Tensor, rings: _Rings) -> Tensor:
     """Give the block of the transforms of the windowed images, scaled to norm 1."""
-    # The loss does not depend on the norm, so no gradient needs to pass through it.
-    norm = torch.linalg.vector_norm(images.detach(), dim=(-2, -1), keepdim=True)
-    images = images / norm.clamp(min=torch.finfo(images.dtype).tiny)
+    # The loss does not depend on the norm, so no gradient needs to pass through it. The largest
+    # modulus goes first: squares of numbers around 1e18 would overflow float32.
+    for order in (math.inf, 2):
+        norm = torch.linalg.vector_norm(images.detach(), order, dim=(-2, -1), keepdim=True)
+        images = images / norm.clamp(min=torch.finfo(images.dtype).tiny)
     window = rings.row_taper[:, None] * rings.column_taper
     mean = (images * window).sum((-2, -1), keepdim=True) / window.sum()
     n_rows, n_columns = rings.index.shape

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 import xarray as xr
 
-from smlmkit._checks import check_whole
+from smlmkit._checks import check_whole, random_source
 from smlmkit.errors import InvalidInputError
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.resolution import Split, repeated_splits
@@ -43,6 +43,7 @@ class HeldOutScorer(FieldScorer):
             )
         check_whole("n_blocks", self.n_blocks, low=2)
         check_whole("repeats", self.repeats, low=1)
+        random_source(self.random_state)
 
     def _targets(
         self,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 import xarray as xr
 
+from smlmkit._checks import check_between
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError
 from smlmkit.grid import check_pixel_size
@@ -34,8 +35,10 @@ class FRCScorer(HeldOutScorer):
     repeats : int, default=1
         How often every field of view is split anew.
     random_state : int, RandomState or None, default=0
-        Source of randomness of the splits, the same for every field of view. An int compares
-        estimators on the same halves.
+        Source of randomness of the splits. An int starts anew at every field of view and in every
+        call, so that estimators are compared on the same halves. None draws others each time; only
+        a single split by frames then alternates the blocks, always alike. A RandomState moves on
+        from field to field, so that the candidates of a search see other halves.
     reference : {"heldout", "target"}, default="heldout"
         What a reconstruction is compared with. ``"heldout"``: that of half A of each field of view
         with the raw histogram of half B. ``"target"``: that of the whole field with y, a dense
@@ -67,6 +70,9 @@ class FRCScorer(HeldOutScorer):
     every isotropic linear filter: a search over the width of a Gaussian needs `PoissonScorer`. A
     constant reconstruction shares nothing with B and scores 0.
 
+    Where emitters blink repeatedly, split by frames: a random split puts blinks of one emitter into
+    both halves and rewards images of the emitters that blinked.
+
     Examples
     --------
     >>> import numpy as np
@@ -90,8 +96,7 @@ class FRCScorer(HeldOutScorer):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_pixel_size(self.pixel_size)
-        if not 0 < self.cutoff <= 0.5:
-            raise InvalidInputError(f"cutoff must be in (0, 0.5], got {self.cutoff!r}")
+        check_between(0, 0.5, closed="right", cutoff=self.cutoff)
         if self.reference not in ("heldout", "target"):
             raise InvalidInputError(
                 f"reference must be 'heldout' or 'target', got {self.reference!r}"
@@ -123,8 +128,10 @@ class FRCScorer(HeldOutScorer):
 
         Notes
         -----
-        No reconstruction of half A can score more than a noise-free density, whose correlation with
-        half B `smlmkit.metrics.frc.frc_ceiling` reads from the two halves. Blinks of one emitter in
+        In expectation, where both halves are draws of one density, no reconstruction of half A
+        scores more than that density without noise, whose correlation with half B
+        `smlmkit.metrics.frc.frc_ceiling` reads from the two halves, at most 1 a ring. A bead or
+        bleaching breaks this, and a score may then lie above the ceiling. Blinks of one emitter in
         both halves inflate all three areas, the ceiling most: they then speak of the emitters that
         happened to blink rather than of the structure that carries them. A split by frames avoids
         most of this, a random one none of it.

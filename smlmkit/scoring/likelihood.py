@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from smlmkit.errors import InvalidInputError
+from smlmkit._checks import check_between
 from smlmkit.images import grid_of
 from smlmkit.metrics.likelihood import poisson_log_likelihood
 from smlmkit.scoring._halves import REFERENCE_PIXEL, HeldOut, HeldOutScorer
@@ -22,8 +22,10 @@ class PoissonScorer(HeldOutScorer):
     repeats : int, default=1
         How often every field of view is split anew.
     random_state : int, RandomState or None, default=0
-        Source of randomness of the splits, the same for every field of view. An int compares
-        estimators on the same halves.
+        Source of randomness of the splits. An int starts anew at every field of view and in every
+        call, so that estimators are compared on the same halves. None draws others each time; only
+        a single split by frames then alternates the blocks, always alike. A RandomState moves on
+        from field to field, so that the candidates of a search see other halves.
     background : float, default=0.01
         Share of the localizations, in (0, 1), that a uniform background explains, so that none has
         probability 0.
@@ -45,6 +47,12 @@ class PoissonScorer(HeldOutScorer):
     normalised. The score is in nats per localization and refers to a pixel of 10 nm whatever the
     pixel size of P (log lambda is taken per 100 nm²), so that pixel sizes can be compared.
 
+    Where emitters blink repeatedly, a random split puts blinks of one emitter into both halves. The
+    likelihood then rewards densities that are concentrated on the emitters that blinked: on a
+    simulation of filaments with ten blinks an emitter and an uncertainty of 10 nm, the best
+    Gaussian was 10 nm wide by a random split and 60 nm, the widest tried, by frames. Split by
+    frames where there are frames.
+
     Examples
     --------
     >>> import numpy as np
@@ -65,8 +73,7 @@ class PoissonScorer(HeldOutScorer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.background < 1:
-            raise InvalidInputError(f"background must be in (0, 1), got {self.background!r}")
+        check_between(0, 1, closed="neither", background=self.background)
 
     def _compare(self, held_out: HeldOut) -> dict[str, float]:
         score = poisson_log_likelihood(

@@ -153,7 +153,7 @@ class TestSmoothing:
         correlation = np.linspace(1, 0, n_rings) ** 3
         assert_array_equal(read(*correlation, smoothing=smoothing).smoothed, correlation)
 
-    @pytest.mark.parametrize("smoothing", [-0.1, 1, math.nan])
+    @pytest.mark.parametrize("smoothing", [-0.1, 1, math.nan, "a", None])
     def test_refuses_a_span_out_of_range(self, smoothing):
         with pytest.raises(InvalidInputError, match=r"smoothing must be in \[0, 1\)"):
             read(1, 0, smoothing=smoothing)
@@ -248,7 +248,7 @@ class TestArea:
         areas = [frc_area(*rng.normal(size=(2, 64, 64)), cutoff=0.5) for _ in range(100)]
         assert abs(np.mean(areas)) < 0.01
 
-    @pytest.mark.parametrize("cutoff", [0, -0.2, 0.6, math.nan])
+    @pytest.mark.parametrize("cutoff", [0, -0.2, 0.6, math.nan, "a", None])
     def test_refuses_a_cutoff_out_of_range(self, cutoff):
         with pytest.raises(InvalidInputError, match=r"cutoff must be in \(0, 0.5\]"):
             frc_area(np.eye(8), np.eye(8), cutoff=cutoff)

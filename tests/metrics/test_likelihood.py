@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from scipy.ndimage import gaussian_filter
 from scipy.stats import poisson
 
-from smlmkit.errors import InvalidInputError
+from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.metrics.likelihood import poisson_log_likelihood
 
 
@@ -77,15 +77,35 @@ def test_inputs_stay_as_they_were(truth, counts):
         (-np.ones((2, 2)), np.ones((2, 2)), {}, "counts must not be negative"),
         (np.ones((2, 2)), np.array([[1, 1], [1, -0.01]]), {}, "density must not be negative"),
         (np.ones((2, 2)), -np.ones((2, 2)), {}, "density must not be negative"),
-        (np.ones((2, 2)), np.full((2, 2), np.nan), {}, "density must hold finite numbers"),
-        (np.full((2, 2), np.inf), np.ones((2, 2)), {}, "counts must hold finite numbers"),
-        (np.ones((0, 2)), np.ones((0, 2)), {}, "at least one"),
+        (np.ones((2, 2)), np.full((2, 2), np.nan), {}, "density has 4 pixels that are nan or inf"),
+        (np.full((2, 2), np.inf), np.ones((2, 2)), {}, "counts has 4 pixels that are nan or inf"),
+        (np.ones((0, 2)), np.ones((0, 2)), {}, r"at least 1 pixels a side, got shape \(0, 2\)"),
         (np.ones((2, 2)), np.ones((2, 2)), {"background": 0}, "background must be in"),
         (np.ones((2, 2)), np.ones((2, 2)), {"background": 1}, "background must be in"),
-        (np.ones((2, 2)), np.ones((2, 2)), {"exposure": 0}, "exposure must be positive"),
-        (np.ones((2, 2)), np.ones((2, 2)), {"exposure": math.inf}, "exposure must be positive"),
+        (np.ones((2, 2)), np.ones((2, 2)), {"background": math.nan}, "background must be in"),
+        (np.ones((2, 2)), np.ones((2, 2)), {"background": "a"}, "background must be in .*got 'a'"),
+        (np.ones((2, 2)), np.ones((2, 2)), {"exposure": 0}, "exposure must be a positive"),
+        (np.ones((2, 2)), np.ones((2, 2)), {"exposure": math.inf}, "exposure must be a positive"),
+        (np.ones((2, 2)), np.ones((2, 2)), {"exposure": None}, "exposure must be a pos.*got None"),
+        ([1, 2], [1, 2], {}, r"counts must be two-dimensional .* got shape \(2,\)"),
+        (
+            np.ones((2, 2)),
+            np.full((2, 2), 1e300),
+            {"exposure": 1e10},
+            "leaves the range of float",
+        ),
+        (np.ones((2, 2)), np.full((2, 2), 1e308), {}, "leaves .* a density up to 1e\\+308"),
+        (np.full((2, 2), 1e308), np.ones((2, 2)), {}, "leaves .* counts up to 1e\\+308"),
     ],
 )
 def test_refuses_what_has_no_likelihood(counts, density, options, message):
     with pytest.raises(InvalidInputError, match=message):
         poisson_log_likelihood(counts, density, **options)
+
+
+@pytest.mark.parametrize("values", [[[1j, 1]], [["a", "b"]]])
+@pytest.mark.parametrize("name", ["counts", "density"])
+def test_refuses_what_is_no_image_of_real_numbers(name, values):
+    images = {"counts": np.ones((1, 2)), "density": np.ones((1, 2))} | {name: np.array(values)}
+    with pytest.raises(InvalidTypeError, match=f"{name} must hold real numbers"):
+        poisson_log_likelihood(**images)

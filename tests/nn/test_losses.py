@@ -110,7 +110,7 @@ class TestValue:
         loss = AreaFRCLoss(0.5, signed=signed)
         value = loss(first, second).item()
         assert loss(second, first).item() == value
-        for gain in (1e-15, 3.0, 1e15):
+        for gain in (1e-18, 3.0, 1e18):
             assert loss(gain * first, second).item() == pytest.approx(value, abs=1e-6)
             assert loss(first, gain * second).item() == pytest.approx(value, abs=1e-6)
         assert loss(first + 7, second - 5).item() == pytest.approx(value, abs=1e-5)
@@ -139,6 +139,14 @@ class TestGradient:
         assert (gradient * first).sum().item() == pytest.approx(0, abs=1e-12)
         assert gradient.sum().item() == pytest.approx(0, abs=1e-12)
         assert gradient.norm() > 1e-3
+
+    @pytest.mark.parametrize("gain", [1e-18, 1e18])
+    def test_has_the_same_direction_for_any_gain(self, gain):
+        first, second = (images.float() for images in related_images(32, 32))
+        expected = gradients(AreaFRCLoss(), first, second)
+        value, of_first, of_second = gradients(AreaFRCLoss(), gain * first, second)
+        torch.testing.assert_close((value, gain * of_first, of_second), expected)
+        assert of_first.any()
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("window", WINDOWS)
@@ -252,7 +260,7 @@ class TestModule:
         assert result.item() == expected
         assert gradient.any()
 
-    @pytest.mark.parametrize("cutoff", [0, -0.2, 0.51, math.nan])
+    @pytest.mark.parametrize("cutoff", [0, -0.2, 0.51, math.nan, "a", None])
     def test_refuses_a_cutoff_out_of_range(self, cutoff):
         with pytest.raises(InvalidInputError, match=r"cutoff must be in \(0, 0.5\]"):
             AreaFRCLoss(cutoff)

@@ -80,6 +80,8 @@ class TestParameters:
             ({"cutoff": 0}, r"cutoff must be in \(0, 0.5\], got 0"),
             ({"cutoff": 0.7}, r"cutoff must be in \(0, 0.5\], got 0.7"),
             ({"cutoff": math.nan}, r"cutoff must be in \(0, 0.5\], got nan"),
+            ({"cutoff": None}, r"cutoff must be in \(0, 0.5\], got None"),
+            ({"cutoff": "a"}, r"cutoff must be in \(0, 0.5\], got 'a'"),
             ({"pixel_size": 0}, "pixel_size must be a positive number, got 0"),
             ({"reference": "y"}, "reference must be 'heldout' or 'target', got 'y'"),
             ({"measure": "nm"}, "measure must be 'area' or 'resolution', got 'nm'"),
@@ -88,6 +90,9 @@ class TestParameters:
     def test_are_refused_out_of_range(self, options, message):
         with pytest.raises(InvalidInputError, match=message):
             FRCScorer(**options)
+
+    def test_may_be_the_highest_cutoff(self):
+        assert FRCScorer(cutoff=0.5).cutoff == 0.5
 
     @pytest.mark.parametrize("reference", ["heldout", "target"])
     @pytest.mark.parametrize("measure", ["area", "resolution"])

@@ -192,7 +192,7 @@ class TestRefused:
 
     @KINDS
     def test_is_a_target_with_nan(self, kind, sparse, images):
-        with pytest.raises(InvalidInputError, match=r"X\[0\]: the reference has .* nan or infinite"):
+        with pytest.raises(InvalidInputError, match=r"X\[0\]: the reference has .* nan"):
             kind(data_range=1.0)(kde(), sparse[0], images[0].where(images[0] > 0))
 
     @KINDS
@@ -224,7 +224,7 @@ class TestRefused:
         scorer = kind(data_range=1.0)
         fits, too_small = ((0, 0, 1650, PIXEL * width_px) for width_px in (side_px, side_px - 1))
         assert np.isfinite(scorer(kde(), sparse[0].crop(fits), dense[0].crop(fits)))
-        with pytest.raises(InvalidInputError, match=rf"X\[1\]: the image .* at least {side_px} pixels"):
+        with pytest.raises(InvalidInputError, match=rf"X\[1\]: the image .* {side_px} pixels"):
             scorer(
                 kde(),
                 [sparse[0], sparse[1].crop(too_small)],
