@@ -5,6 +5,7 @@ their bands wait for one another and do not take each other's cores. What is a s
 the image is small or one thread was asked for, the caller does itself.
 """
 
+import functools
 import itertools
 import os
 from collections import deque
@@ -16,8 +17,13 @@ from joblib import cpu_count
 from smlmkit._checks import check_whole
 
 
+@functools.cache
 def default_threads() -> int:
-    """Give OMP_NUM_THREADS, which Dask and joblib set in their worker processes, or the cores."""
+    """Give OMP_NUM_THREADS, which Dask and joblib set in their worker processes, or the cores.
+
+    It is read once, on import, as by OpenMP: a cluster that is started later sets the variable for
+    its workers in this process, too.
+    """
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # of nested levels, the first
     n_cores = int(cpu_count())
     return min(int(asked), n_cores) if asked.isdigit() and int(asked) > 0 else n_cores

@@ -1,6 +1,7 @@
 """Model selection of scikit-learn over lists of fields of view, without ground truth."""
 
 import os
+from unittest.mock import patch
 
 import joblib
 import numpy as np
@@ -329,8 +330,9 @@ class TestSingleTable:
 
 @pytest.fixture(scope="module")
 def client():
-    """Connect to two processes of Dask."""
+    """Connect to two processes of Dask, which changes this one's environment on the way."""
     with (
+        patch.dict(os.environ),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):

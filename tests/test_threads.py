@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import dask
+import joblib
 import numpy as np
 import pytest
 
@@ -42,14 +43,31 @@ def test_one_thread_is_the_callers():
     assert names == [threading.current_thread().name]
 
 
-def test_the_environment_limits_the_threads(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert default_threads() == check_threads(None) == check_threads(8) == 1
-    for unusable in ("0", "", "many"):
-        monkeypatch.setenv("OMP_NUM_THREADS", unusable)
-        assert default_threads() >= 1
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert check_threads(None) == default_threads()
+def threads_of_a_new_process(value):
+    """Import the library where OMP_NUM_THREADS has a value."""
+    code = "from smlmkit._threads import *; print(check_threads(None), check_threads(8))"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "OMP_NUM_THREADS": value}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return [int(number) for number in done.stdout.split()]
+
+
+def test_the_environment_limits_the_threads():
+    assert threads_of_a_new_process("1") == [1, 1]
+    assert threads_of_a_new_process("1,2") == [1, 1]
+
+
+@pytest.mark.parametrize("unusable", ["0", "", "many"])
+def test_an_environment_that_says_nothing_leaves_all_cores(unusable):
+    assert threads_of_a_new_process(unusable)[0] == joblib.cpu_count()
+
+
+def test_a_cluster_that_limits_its_workers_does_not_limit_this_process(monkeypatch):
+    before = default_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", str(before + 1))
+    assert default_threads() == check_threads(None) == before
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as distributed does while it starts workers
+    assert default_threads() == before
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, "two", True])
