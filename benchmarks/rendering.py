@@ -18,7 +18,6 @@ published code was not run here, see PUBLISHED_SECONDS_PER_PIXEL.
 """
 
 import argparse
-import ctypes
 import json
 import os
 import platform
@@ -38,6 +37,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 from sklearn.base import clone
 
+from benchmarks.frc_worker import forget_peak_memory, memory_now
 from benchmarks.real_microtubules import read_counts
 from smlmkit import (
     AdaptiveKDE,
@@ -367,19 +367,11 @@ def count(sample: Localizations | xr.DataArray) -> int:
 
 def most_memory_of(call: Callable[[Any], Any], argument: Any) -> int:
     """Give the bytes by which the process grows at most during a call (Linux only)."""
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not serve the call
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = memory_now("VmRSS")
+    before = forget_peak_memory()
     result = call(argument)
     most = memory_now("VmHWM")
     del result
     return most - before
-
-
-def memory_now(name: str) -> int:
-    """Read a figure of this process in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def timed(transformer: Any, sample: Any) -> tuple[Callable[[], float], Callable[[], Image]]:

@@ -20,8 +20,8 @@ def draw_frc(curve: "FRCCurve", ax: "Axes | None" = None, *, label: str = "") ->
         from matplotlib import pyplot
 
         _, ax = pyplot.subplots(layout="constrained")
-    found = f"{curve.resolution:.4g} nm" if not curve.reason else "no resolution"
-    (line,) = ax.plot(curve.frequency[1:], curve.smoothed[1:], label=label or found)
+    label = label or describe_resolution(curve)
+    (line,) = ax.plot(curve.frequency[1:], curve.smoothed[1:], label=label)
     ax.plot(curve.frequency[1:], curve.correlation[1:], color=line.get_color(), alpha=0.3, lw=0.8)
     ax.fill_between(
         curve.frequency[1:],
@@ -53,6 +53,11 @@ def draw_frc(curve: "FRCCurve", ax: "Axes | None" = None, *, label: str = "") ->
     return ax
 
 
+def describe_resolution(curve: "FRCCurve") -> str:
+    """Give the resolution in nm in words."""
+    return "no resolution" if curve.reason else f"{curve.resolution:.4g} nm"
+
+
 def save_frc(
     curves: "Mapping[str, FRCCurve]",
     fractions: "Mapping[str, pd.DataFrame]",
@@ -67,8 +72,7 @@ def save_frc(
     figure = Figure(figsize=(6.4 * n_charts, 4.8), dpi=100, layout="constrained")
     axes = figure.subplots(1, n_charts, squeeze=False)[0]
     for name, curve in curves.items():
-        found = (curve.reason and "no resolution") or f"{curve.resolution:.4g} nm"
-        draw_frc(curve, axes[0], label=f"{Path(name).name}: {found}")
+        draw_frc(curve, axes[0], label=f"{Path(name).name}: {describe_resolution(curve)}")
     for name, table in fractions.items():
         for ax, column in zip(axes[1:], ("resolution", "area"), strict=True):
             ax.errorbar(

@@ -11,9 +11,12 @@ from smlmkit.errors import InvalidInputError, InvalidTypeError
 # Products of four values, summed over all pixels, are float64.
 _LARGEST, _LEAST = 1e60, 1e-60
 
+MIN_SIDE_PX = 4
+"""Smaller images have no rings to speak of."""
+
 
 def check_image(
-    image: ArrayLike, name: str, n_axes: int = 2, *, min_side_px: int = 4
+    image: ArrayLike, name: str, n_axes: int = 2, *, min_side_px: int = MIN_SIDE_PX
 ) -> NDArray[Any]:
     """Refuse what is no array of real numbers with so many axes of so many pixels.
 
@@ -50,6 +53,25 @@ def check_image(
             f"got shape {values.shape}"
         )
     return values
+
+
+def check_same_shape(first: NDArray[Any], second: NDArray[Any]) -> None:
+    """Refuse two images of different shapes.
+
+    Parameters
+    ----------
+    first, second : ndarray
+        Images or stacks.
+
+    Raises
+    ------
+    InvalidInputError
+        If the shapes differ.
+    """
+    if first.shape != second.shape:
+        raise InvalidInputError(
+            f"the images must have the same shape, got {first.shape} and {second.shape}"
+        )
 
 
 def check_range(image: NDArray[Any], name: str, low: float, high: float) -> None:

@@ -18,7 +18,8 @@ from scipy.special import j0
 from smlmkit._checks import check_whole
 from smlmkit._threads import default_threads
 from smlmkit.grid import check_pixel_size
-from smlmkit.metrics._images import check_image, check_range
+from smlmkit.metrics._images import check_image
+from smlmkit.metrics._tapering import mean_of_varying, taper_image
 from smlmkit.metrics.rings import Floats
 
 Edges = NDArray[np.intp]
@@ -265,15 +266,18 @@ def _sum_discs(rings: Floats, edges: Edges) -> Floats:
 
 def _ring_sums(image: NDArray[Any]) -> Floats:
     """Sum |I|, |I|^2 and 1 over rings, a row each; nan if the image is constant."""
-    low, high = float(image.min()), float(image.max())
-    check_range(image, "the image", low, high)
-    if low == high:
+    # Two pixels longer: the outermost weights are 0.
+    tapers = [tukey(side + 2, 2 * _TAPER_PX / side)[1:-1] for side in image.shape]
+    mean = mean_of_varying(image, tapers, "the image")
+    if mean is None:
         return np.full((3, _N_RINGS), np.nan)
     height, width = image.shape
     f_y, f_x = np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width)
     # Each column but the first also stands for its mirror image; r = 1 cuts the last one off.
     weights = np.where(f_x > 0, 2.0, 1.0)
-    spectrum = scipy.fft.rfft2(_tapered(image), workers=default_threads(), overwrite_x=True)
+    spectrum = scipy.fft.rfft2(
+        taper_image(image, tapers, mean), workers=default_threads(), overwrite_x=True
+    )
     spectrum[0, 0] = 0  # the mean is gone: rounding errors are all that is left
     sums = np.zeros((3, _N_RINGS + 1))
     # A few rows at a time: what is computed from them then stays in the processor's cache.
@@ -285,17 +289,6 @@ def _ring_sums(image: NDArray[Any]) -> Floats:
         for total, summand in zip(sums, (modulus, modulus**2, modulus > 0), strict=True):
             total += np.bincount(ring, (summand * weights).ravel(), minlength=_N_RINGS + 1)
     return sums[:, :_N_RINGS]
-
-
-def _tapered(image: NDArray[Any]) -> Floats:
-    """Take the mean under the window off and apply the window, in float64."""
-    # Two pixels longer: the outermost weights are 0.
-    rows, columns = (tukey(side + 2, 2 * _TAPER_PX / side)[1:-1] for side in image.shape)
-    tapered = image.astype(np.float64)
-    tapered -= (rows @ tapered @ columns) / (rows.sum() * columns.sum())
-    tapered *= rows[:, np.newaxis]
-    tapered *= columns
-    return tapered
 
 
 def _why_there_is_none(unfiltered: _Analysis, pixel_size: float) -> str:

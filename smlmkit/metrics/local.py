@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from smlmkit._threads import default_threads, run_bands
 from smlmkit.errors import InvalidInputError
-from smlmkit.metrics._images import check_image, check_range
-from smlmkit.metrics.rings import Floats, Window, rings_of, tapers_of
+from smlmkit.metrics._images import check_image, check_range, check_same_shape
+from smlmkit.metrics.rings import Floats, Window, normalize_sums, rings_of, tapers_of
 
 _TILES_AT_A_TIME = 64
 
@@ -85,10 +85,7 @@ def correlate_tiles(
     if window is not None:
         sums[..., 0] = 0  # the mean is gone
     shared, first_power, second_power = np.moveaxis(sums, 2, 0)
-    scale = np.sqrt(first_power) * np.sqrt(second_power)
-    correlation = np.zeros_like(shared)
-    np.divide(shared, scale, out=correlation, where=scale > 0)
-    return correlation.clip(-1, 1)
+    return normalize_sums(shared, first_power, second_power)
 
 
 def check_pair(first: NDArray[Any], second: NDArray[Any], side_px: int) -> None:
@@ -109,10 +106,7 @@ def check_pair(first: NDArray[Any], second: NDArray[Any], side_px: int) -> None:
     for image, name in (first, "the first image"), (second, "the second image"):
         check_image(image, name)
         check_range(image, name, float(image.min()), float(image.max()))
-    if first.shape != second.shape:
-        raise InvalidInputError(
-            f"the images must have the same shape, got {first.shape} and {second.shape}"
-        )
+    check_same_shape(first, second)
     if min(first.shape) < side_px:
         raise InvalidInputError(
             f"a tile of {side_px} pixels does not fit into an image of shape {first.shape}"

@@ -20,7 +20,8 @@ from scipy.signal.windows import tukey
 from smlmkit._kernels.rings import add_ring_sums, count_ring_samples
 from smlmkit._threads import default_threads, run_bands
 from smlmkit.errors import InvalidInputError
-from smlmkit.metrics._images import check_image, check_range
+from smlmkit.metrics._images import check_image, check_same_shape
+from smlmkit.metrics._tapering import mean_of_varying, taper_image
 
 Window = Literal["tukey"] | None
 Floats = NDArray[np.float64]
@@ -29,7 +30,6 @@ Spectrum = NDArray[np.complex128]
 TUKEY_ALPHA = 0.25
 """Tapered share of each side: an eighth at either end."""
 
-_ROWS_AT_A_TIME = 64
 # Beyond so many samples, likeness is nothing; directions that the mean is taken over.
 _REACH, _N_DIRECTIONS = 4, 64
 # Sums over bands of rows are added in one order whatever the number of threads.
@@ -65,10 +65,31 @@ class RingCorrelation:
     @property
     def correlation(self) -> Floats:
         """Shared / sqrt(first_power second_power), in [-1, 1]; 0 where an image has no power."""
-        scale = np.sqrt(self.first_power) * np.sqrt(self.second_power)
-        correlation = np.where(np.isnan(scale), np.nan, 0.0)
-        np.divide(self.shared, scale, out=correlation, where=scale > 0)
-        return correlation.clip(-1, 1)
+        return normalize_sums(self.shared, self.first_power, self.second_power)
+
+
+def normalize_sums(shared: Floats, first_power: Floats, second_power: Floats) -> Floats:
+    """Give the correlation that ring sums stand for.
+
+    Parameters
+    ----------
+    shared, first_power, second_power : ndarray of one shape
+        Sums over rings, as in `RingCorrelation`.
+
+    Returns
+    -------
+    ndarray of the same shape
+        Shared / sqrt(first_power second_power), in [-1, 1]; 0 where an image has no power.
+
+    Examples
+    --------
+    >>> normalize_sums(np.array([1.0, 0.0]), np.array([1.0, 0.0]), np.array([4.0, 2.0]))
+    array([0.5, 0. ])
+    """
+    scale = np.sqrt(first_power) * np.sqrt(second_power)
+    correlation = np.where(np.isnan(scale), np.nan, 0.0)
+    np.divide(shared, scale, out=correlation, where=scale > 0)
+    return correlation.clip(-1, 1)
 
 
 def ring_correlation(
@@ -129,11 +150,8 @@ def ring_correlation(
         check_image(first, "the first image", n_axes),
         check_image(second, "the second image", n_axes),
     )
+    check_same_shape(*images)
     shape = images[0].shape
-    if images[1].shape != shape:
-        raise InvalidInputError(
-            f"the images must have the same shape, got {shape} and {images[1].shape}"
-        )
     if spacing is not None and not 0 < spacing <= min(shape[1:]) / 2:
         raise InvalidInputError(
             f"slices must lie between 0 and {min(shape[1:]) / 2:g} pixels apart, half the shorter "
@@ -319,14 +337,14 @@ def _ring_sums(
 ) -> Floats:
     """Give shared, first_power and second_power, a row each; nan if an image is constant."""
     means = [
-        _mean_of_varying(image, tapers, name)
+        mean_of_varying(image, tapers, name)
         for image, name in zip(images, ("the first image", "the second image"), strict=True)
     ]
     spectra = []
     for image, mean in zip(images, means, strict=True):
         if mean is None:
             return np.full((3, len(rings.count)), np.nan)
-        tapered = _tapered(image, tapers, mean if window else 0.0)
+        tapered = taper_image(image, tapers, mean if window else 0.0)
         spectrum = scipy.fft.rfftn(tapered, workers=default_threads(), overwrite_x=True)
         spectra.append(spectrum.reshape(-1, rings.n_columns))
     n_rows = len(rings.row_radius_sq)
@@ -340,46 +358,3 @@ def _ring_sums(
     run_bands(add_bands, _N_BANDS, default_threads())
     total: Floats = band_sums.sum(axis=0)
     return total
-
-
-def _mean_of_varying(image: NDArray[Any], tapers: list[Floats], name: str) -> float | None:
-    """Give the mean under the window, or None if all pixels are equal."""
-    rows, column_weights = image.reshape(-1, image.shape[-1]), tapers[-1]
-    sums, lows, highs = np.empty((3, len(rows)))
-
-    def look_at(start: int, stop: int) -> None:
-        for first in range(start, stop, _ROWS_AT_A_TIME):
-            some = slice(first, min(first + _ROWS_AT_A_TIME, stop))
-            block = rows[some].astype(np.float64)
-            lows[some], highs[some] = block.min(axis=1), block.max(axis=1)
-            np.einsum("ij,j->i", block, column_weights, out=sums[some])
-
-    run_bands(look_at, len(rows), default_threads(), min_rows=_ROWS_AT_A_TIME)
-    low, high = float(lows.min()), float(highs.max())
-    check_range(image, name, low, high)
-    if low == high:
-        return None
-    row_weights = _row_weights(tapers)
-    return float(row_weights @ sums / (row_weights.sum() * column_weights.sum()))
-
-
-def _tapered(image: NDArray[Any], tapers: list[Floats], mean: float) -> Floats:
-    """Give (image - mean) times the window in float64."""
-    tapered = np.empty(image.shape)
-    rows, tapered_rows = image.reshape(-1, image.shape[-1]), tapered.reshape(-1, image.shape[-1])
-    row_weights = _row_weights(tapers)[:, np.newaxis]
-
-    def taper(start: int, stop: int) -> None:
-        for first in range(start, stop, _ROWS_AT_A_TIME):
-            some = slice(first, min(first + _ROWS_AT_A_TIME, stop))
-            block = np.subtract(rows[some], mean, out=tapered_rows[some], dtype=np.float64)
-            block *= row_weights[some]
-            block *= tapers[-1]
-
-    run_bands(taper, len(rows), default_threads(), min_rows=_ROWS_AT_A_TIME)
-    return tapered
-
-
-def _row_weights(tapers: list[Floats]) -> Floats:
-    """Give the weight of every row, all axes but the last flattened."""
-    return functools.reduce(np.multiply.outer, tapers[:-1]).ravel()

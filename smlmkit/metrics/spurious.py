@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 
 from smlmkit.errors import InvalidInputError
-from smlmkit.metrics.rings import Floats, RingCorrelation, Window, tapers_of
+from smlmkit.metrics.rings import Floats, RingCorrelation, Window, normalize_sums, tapers_of
 
 # Pairs of one emitter show where the blur is above 0.05; below, their finite number makes
 # shared / H a random walk. How the structure falls off is seen the better the further one looks.
@@ -140,16 +140,16 @@ def correct_spurious(
     if q is None:
         q = _estimate_q(rings, frequency, of_one_q, blur, float(np.median(known)))
     spurious = q * of_one_q
-    power = (rings.first_power - spurious).clip(0) * (rings.second_power - spurious).clip(0)
-    correlation, share = np.zeros((2, len(power)))
-    np.divide(rings.shared - spurious, np.sqrt(power), out=correlation, where=power > 0)
+    first_power, second_power = (
+        (power - spurious).clip(0) for power in (rings.first_power, rings.second_power)
+    )
+    correlation = normalize_sums(rings.shared - spurious, first_power, second_power)
     power_before = rings.first_power * rings.second_power
-    np.divide(power, power_before, out=share, where=power_before > 0)
+    share = np.zeros(len(power_before))
+    np.divide(first_power * second_power, power_before, out=share, where=power_before > 0)
     if window is not None:
         correlation[0] = 0
-    return SpuriousCorrelation(
-        q, correlation.clip(-1, 1), (rings.n_independent * share).clip(min=1)
-    )
+    return SpuriousCorrelation(q, correlation, (rings.n_independent * share).clip(min=1))
 
 
 def blur_of_pairs(frequency: Floats, uncertainty: Floats, pixel_size: float) -> Floats:

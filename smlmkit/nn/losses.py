@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from smlmkit._checks import check_between
 from smlmkit.errors import InvalidInputError, InvalidTypeError
+from smlmkit.metrics._images import MIN_SIDE_PX
 from smlmkit.metrics.rings import Window, tapers_of
 
-_MIN_SIDE_PX = 4
 _NOISE_FLOOR = 4
 """Power up to the square of so many rounding errors of an image's norm is no power."""
 
@@ -150,9 +150,9 @@ def _check_images(predictions: Any, targets: Any) -> tuple[int, int]:
             f"{tuple(predictions.shape)} and {tuple(targets.shape)}"
         )
     shape = predictions.shape
-    if len(shape) < 2 or min(shape[-2:]) < _MIN_SIDE_PX or predictions.numel() == 0:
+    if len(shape) < 2 or min(shape[-2:]) < MIN_SIDE_PX or predictions.numel() == 0:
         raise InvalidInputError(
-            f"predictions must hold images of at least {_MIN_SIDE_PX} pixels a side, "
+            f"predictions must hold images of at least {MIN_SIDE_PX} pixels a side, "
             f"got shape {tuple(shape)}"
         )
     return shape[-2], shape[-1]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from smlmkit._checks import check_whole, random_source
+from smlmkit._rows import frame_span
 from smlmkit.errors import InvalidInputError
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.resolution.frc import frc_curve
@@ -80,7 +81,7 @@ def frc_by_fraction(
         for _ in range(repeats):
             kept = localizations.thin(fraction, source)
             resolution, area = math.nan, 0.0
-            if split != "frames" or _can_be_split_by_frames(kept, n_blocks):
+            if split != "frames" or _has_frames_for(kept, n_blocks):
                 curve = frc_curve(kept, random_state=source, **options)
                 resolution = curve.resolution
                 area = float(np.nan_to_num(curve.area(cutoff)))  # constant images share nothing
@@ -105,14 +106,10 @@ def frc_by_fraction(
 def _settle(localizations: Localizations, split: Split, n_blocks: int) -> Split:
     """Decide what "auto" is, so that all fractions are split alike; refuse what is impossible."""
     if split == "auto":
-        return "frames" if _can_be_split_by_frames(localizations, n_blocks) else "random"
+        return "frames" if _has_frames_for(localizations, n_blocks) else "random"
     localizations.split(split, n_blocks=n_blocks, random_state=0)
     return split
 
 
-def _can_be_split_by_frames(localizations: Localizations, n_blocks: int) -> bool:
-    try:
-        localizations.split("frames", n_blocks=n_blocks)
-    except InvalidInputError:
-        return False
-    return True
+def _has_frames_for(localizations: Localizations, n_blocks: int) -> bool:
+    return "frame" in localizations and frame_span(localizations["frame"]) >= n_blocks

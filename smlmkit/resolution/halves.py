@@ -14,7 +14,7 @@ from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.grid import PixelGrid, check_pixel_size
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations, RandomState
-from smlmkit.metrics._images import check_image, check_range
+from smlmkit.metrics._images import MIN_SIDE_PX, check_image, check_range
 from smlmkit.samples import numeric_column
 
 Split = Literal["auto", "frames", "random"]
@@ -23,7 +23,6 @@ Image = xr.DataArray | NDArray[Any]
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
 _PIXEL_SIZE_OF_TABLES = 10.0
-_MIN_SIDE_PX = 4
 
 
 def halves(
@@ -82,10 +81,10 @@ def halves(
             raise InvalidInputError(f"split={split!r} is for an image; a table has 'random'")
         size = check_pixel_size(_PIXEL_SIZE_OF_TABLES if pixel_size is None else pixel_size)
         shape = PixelGrid.covering(first.field_of_view, size).shape
-        if min(shape) < _MIN_SIDE_PX:
+        if min(shape) < MIN_SIDE_PX:
             raise InvalidInputError(
                 f"the field of view has {shape[0]} x {shape[1]} pixels of {size:g} nm: at least "
-                f"{_MIN_SIDE_PX} a side are needed"
+                f"{MIN_SIDE_PX} a side are needed"
             )
         tables = repeated_splits(first, split, n_blocks, repeats, random_state)
         return ((_count(one, size), _count(other, size)) for one, other in tables), size

@@ -5,7 +5,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smlmkit._atomic import make_folder
-from smlmkit._checks import check_positive, check_whole, random_source
+from smlmkit._checks import check_between, check_positive, check_whole, random_source
 from smlmkit.errors import InvalidInputError, OutputError, UnusedRowsWarning
 from smlmkit.grid import FieldOfView
 from smlmkit.io.tables import write_localizations
@@ -261,8 +260,8 @@ def _acquire(
     """Label the curves, let the emitters blink and localize the blinks."""
     check_positive(density=density, uncertainty=uncertainty)
     check_whole("n_frames", n_frames, low=1)
-    _check_between("blinks_per_emitter", blinks_per_emitter, 1, 1e9)
-    _check_between("background", background, 0, 1)
+    check_between(1, 1e9, blinks_per_emitter=blinks_per_emitter)
+    check_between(0, 1, background=background)
     n_localizations = round(density * field.area_um2)
     n_background = round(background * n_localizations)
 
@@ -314,8 +313,3 @@ def _field_of_size(field_size: float | Sequence[float]) -> FieldOfView:
     for side in sides:
         check_positive(field_size=side)
     return FieldOfView(0.0, 0.0, float(sides[0]), float(sides[1]))
-
-
-def _check_between(name: str, number: Any, lower: float, upper: float) -> None:
-    if not (isinstance(number, Real) and lower <= float(number) <= upper):
-        raise InvalidInputError(f"{name} must be in [{lower}, {upper}], got {number!r}")
