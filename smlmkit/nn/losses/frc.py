@@ -1,27 +1,24 @@
-"""Losses for training that compare two images as a whole.
-
-`smlmkit.metrics.rings` says what a ring is.
-"""
+"""The Fourier ring correlation as a loss; `smlmkit.metrics.rings` says what a ring is."""
 
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smlmkit._checks import check_between
-from smlmkit.errors import InvalidInputError, InvalidTypeError
+from smlmkit.errors import InvalidInputError
 from smlmkit.metrics._images import MIN_SIDE_PX
 from smlmkit.metrics.rings import Window, tapers_of
+from smlmkit.nn.losses._base import ImageLoss
 
 _NOISE_FLOOR = 4
 """Power up to the square of so many rounding errors of an image's norm is no power."""
 
 
-class AreaFRCLoss(nn.Module):
+class AreaFRCLoss(ImageLoss):
     """One minus the mean Fourier ring correlation up to a cutoff.
 
     Parameters
@@ -41,7 +38,11 @@ class AreaFRCLoss(nn.Module):
     Raises
     ------
     InvalidInputError
-        If `cutoff` is not in (0, 0.5] or the window is unknown.
+        If `cutoff` is not in (0, 0.5], `signed` is neither True nor False, or the window is
+        unknown; for images if their shapes differ, a side has fewer than 4 pixels, or the cutoff
+        lies below the first ring.
+    InvalidTypeError
+        If an input is no tensor of floating-point numbers.
 
     Notes
     -----
@@ -60,9 +61,6 @@ class AreaFRCLoss(nn.Module):
     leaves, (4 eps)^2 of the power of the whole image with its mean. So the loss of a constant
     image, for which `frc_area` is nan, is 1, and its gradient 0. A pixel that is not finite makes
     the loss nan.
-
-    Numbers are float32, or float64 where an input is; half precision is converted, and autocast
-    changes nothing: no step multiplies matrices.
 
     The published code differs in more than the modulus. It has no window. Its rings are centred
     half a sample beside the zero frequency, so that the mean of an image lies in the first one and
@@ -87,44 +85,26 @@ class AreaFRCLoss(nn.Module):
     [0.3, 1.0]
     """
 
+    _min_side_px = MIN_SIDE_PX
+
     def __init__(
         self, cutoff: float = 0.2, *, signed: bool = True, window: Window = "tukey"
     ) -> None:
         super().__init__()
         check_between(0, 0.5, closed="right", cutoff=cutoff)
+        if not isinstance(signed, bool):
+            raise InvalidInputError(f"signed must be True or False, got {signed!r}")
         if window not in ("tukey", None):
             raise InvalidInputError(f"window must be 'tukey' or None, got {window!r}")
         self.cutoff = cutoff
         self.signed = signed
         self.window = window
 
-    def forward(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        """Compare images.
-
-        Parameters
-        ----------
-        predictions, targets : Tensor of shape (..., height, width)
-            Images of the same shape, at least 4 pixels a side, with any leading dimensions.
-
-        Returns
-        -------
-        Tensor of shape ()
-            The mean loss of all images.
-
-        Raises
-        ------
-        InvalidTypeError
-            If an input is no tensor of floating-point numbers.
-        InvalidInputError
-            If the shapes differ or are too small, or the cutoff lies below the first ring.
-        """
-        shape = _check_images(predictions, targets)
-        is_double = torch.float64 in (predictions.dtype, targets.dtype)
-        dtype = torch.float64 if is_double else torch.float32
+    def _compare(self, first: Tensor, second: Tensor) -> Tensor:
+        shape = first.shape[-2], first.shape[-1]
         n_rings = _count_rings(self.cutoff, shape)
-        rings = _find_rings(shape, n_rings, self.window, dtype, predictions.device)
-        first, second = (_transform(images.to(dtype), rings) for images in (predictions, targets))
-        correlation = _correlate(first, second, rings)
+        rings = _find_rings(shape, n_rings, self.window, first.dtype, first.device)
+        correlation = _correlate(_transform(first, rings), _transform(second, rings), rings)
         return 1 - (correlation if self.signed else correlation.abs()).mean()
 
     def extra_repr(self) -> str:
@@ -136,26 +116,6 @@ class AreaFRCLoss(nn.Module):
             Names and values.
         """
         return f"cutoff={self.cutoff}, signed={self.signed}, window={self.window!r}"
-
-
-def _check_images(predictions: Any, targets: Any) -> tuple[int, int]:
-    """Give (height, width) of the images."""
-    for name, images in (("predictions", predictions), ("targets", targets)):
-        if not (isinstance(images, Tensor) and images.is_floating_point()):
-            got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-            raise InvalidTypeError(f"{name} must be a tensor of floating-point numbers, got {got}")
-    if predictions.shape != targets.shape:
-        raise InvalidInputError(
-            "predictions and targets must have the same shape, got "
-            f"{tuple(predictions.shape)} and {tuple(targets.shape)}"
-        )
-    shape = predictions.shape
-    if len(shape) < 2 or min(shape[-2:]) < MIN_SIDE_PX or predictions.numel() == 0:
-        raise InvalidInputError(
-            f"predictions must hold images of at least {MIN_SIDE_PX} pixels a side, "
-            f"got shape {tuple(shape)}"
-        )
-    return shape[-2], shape[-1]
 
 
 def _count_rings(cutoff: float, shape: tuple[int, int]) -> int:

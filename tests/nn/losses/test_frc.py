@@ -11,21 +11,11 @@ from scipy.signal.windows import tukey
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.metrics.frc import frc_area
 from smlmkit.metrics.rings import ring_correlation
-from smlmkit.nn import losses
-from smlmkit.nn.losses import AreaFRCLoss
+from smlmkit.nn.losses import AreaFRCLoss, frc
 
 # Square and not, even and odd, with ring borders that meet samples (sides 1 : 2), and the smallest.
 SHAPES = [(32, 32), (35, 25), (20, 40), (40, 20), (33, 90), (4, 5)]
 WINDOWS = ["tukey", None]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For images this small, threads would only wait for one another."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def related_images(*shape, seed=0):
@@ -240,8 +230,8 @@ class TestModule:
 
     def test_finds_the_rings_of_a_shape_once(self, monkeypatch):
         shapes = []
-        tapers_of = losses.tapers_of
-        monkeypatch.setattr(losses, "tapers_of", lambda *a: shapes.append(a[0]) or tapers_of(*a))
+        tapers_of = frc.tapers_of
+        monkeypatch.setattr(frc, "tapers_of", lambda *a: shapes.append(a[0]) or tapers_of(*a))
         for shape in ((17, 31), (17, 31), (31, 17), (17, 31)):
             AreaFRCLoss()(*related_images(*shape))
         assert shapes == [(17, 31), (31, 17)]
@@ -273,6 +263,11 @@ class TestModule:
     def test_refuses_an_unknown_window(self):
         with pytest.raises(InvalidInputError, match="'tukey' or None, got 'hann'"):
             AreaFRCLoss(window="hann")
+
+    @pytest.mark.parametrize("signed", [None, 1, "true"])
+    def test_refuses_a_sign_that_is_neither_true_nor_false(self, signed):
+        with pytest.raises(InvalidInputError, match="signed must be True or False, got"):
+            AreaFRCLoss(signed=signed)
 
     @pytest.mark.parametrize(
         ("first", "second", "message"),
