@@ -6,6 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from smlmkit.nn.base import Network, crop, doubled, make_norm, windows_going_up
+from smlmkit.nn.blur import LearnedBlur
+from smlmkit.tiling import Slices
+
+FIRST_SCALE = 0.1
+"""Factor of the last weights of a network that starts from a blur."""
+
 _NEGATIVE_SLOPE = 0.1
 
 
@@ -20,12 +27,21 @@ class ConvolutionPair(nn.Module):
         Filters of both convolutions.
     first_kernel : int, default=3
         Side of the first convolution in pixels; the second is 3 x 3.
+    norm : {"none", "batch"}, default="none"
+        Whether batch normalisation follows each convolution; its offset replaces the bias.
     """
 
-    def __init__(self, in_channels: int, width: int, first_kernel: int = 3) -> None:
+    def __init__(
+        self, in_channels: int, width: int, first_kernel: int = 3, norm: str = "none"
+    ) -> None:
         super().__init__()
-        self.first = nn.Conv2d(in_channels, width, first_kernel, padding=first_kernel // 2)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        bias = norm == "none"
+        self.first = nn.Conv2d(
+            in_channels, width, first_kernel, padding=first_kernel // 2, bias=bias
+        )
+        self.first_norm = make_norm(norm, width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.second_norm = make_norm(norm, width)
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply both convolutions.
@@ -37,15 +53,17 @@ class ConvolutionPair(nn.Module):
 
         Returns
         -------
-        Tensor of shape (n, filters, height, width)
+        Tensor of shape (n, width, height, width)
             The output.
         """
-        features = functional.leaky_relu(self.first(features), _NEGATIVE_SLOPE, inplace=True)
-        return functional.leaky_relu(self.second(features), _NEGATIVE_SLOPE, inplace=True)
+        features = self.first_norm(self.first(features))
+        features = functional.leaky_relu(features, _NEGATIVE_SLOPE, inplace=True)
+        features = self.second_norm(self.second(features))
+        return functional.leaky_relu(features, _NEGATIVE_SLOPE, inplace=True)
 
 
-class UNet(nn.Module):
-    """U-Net without normalisation, of equally many filters at every level.
+class UNet(Network):
+    """U-Net of equally many filters at every level, as in the paper without normalisation.
 
     Parameters
     ----------
@@ -53,41 +71,84 @@ class UNet(nn.Module):
         Number of levels; each halves the resolution. Sides of the input are multiples of 2^depth.
     width : int, default=48
         Filters of every convolution.
+    norm : {"none", "batch"}, default="none"
+        Whether batch normalisation follows each convolution but the last.
+    residual : bool, default=False
+        Whether the output is added to that of a `LearnedBlur` of the input, from which training
+        then starts.
+    n_slices : int, default=1
+        Channels of input and output: the slices in z, which are reconstructed together.
 
     Notes
     -----
     Going down, each level is a `ConvolutionPair` and a 2 x 2 max pooling; the very first
     convolution is 7 x 7. Going up, each level doubles the resolution (nearest neighbour), appends
     the features of the same level and applies a `ConvolutionPair`. A 3 x 3 convolution without
-    activation gives the single output channel. With the defaults these are the paper's 397,537
-    weights.
+    activation gives the output. With the defaults these are the paper's 397,537 weights.
 
     References
     ----------
     Lefebvre et al. (2020), Noise2Noise for single-molecule localization microscopy.
     """
 
-    def __init__(self, depth: int = 4, width: int = 48) -> None:
-        super().__init__()
-        self.depth = depth
+    def __init__(
+        self,
+        depth: int = 4,
+        width: int = 48,
+        *,
+        norm: str = "none",
+        residual: bool = False,
+        n_slices: int = 1,
+    ) -> None:
+        super().__init__(depth, unet_halo(depth), n_slices)
+        self.blur = LearnedBlur(n_slices) if residual else None
         self.down = nn.ModuleList(
-            ConvolutionPair(1, width, 7) if level == 0 else ConvolutionPair(width, width)
+            ConvolutionPair(n_slices, width, 7, norm=norm)
+            if level == 0
+            else ConvolutionPair(width, width, norm=norm)
             for level in range(depth)
         )
-        self.up = nn.ModuleList(ConvolutionPair(2 * width, width) for _ in range(depth))
-        self.output = nn.Conv2d(width, 1, 3, padding=1)
+        self.up = nn.ModuleList(ConvolutionPair(2 * width, width, norm=norm) for _ in range(depth))
+        self.output = nn.Conv2d(width, n_slices, 3, padding=1)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Reconstruct images.
+    def draw_weights(self, generator: torch.Generator) -> None:
+        """Draw weights as in He et al. (2015) for the leaky ReLU; biases are 0.
+
+        With `residual`, those of the last convolution are a tenth as large.
 
         Parameters
         ----------
-        image : Tensor of shape (n, 1, height, width)
-            Counts; height and width are multiples of 2^depth.
+        generator : torch.Generator
+            Source of all randomness.
+        """
+        for layer in self.modules():
+            if isinstance(layer, LearnedBlur):
+                layer.reset_to_blur()
+            elif isinstance(layer, nn.Conv2d):
+                fan_in = layer.in_channels * math.prod(layer.kernel_size)
+                std = math.sqrt(2 / (1 + _NEGATIVE_SLOPE**2) / fan_in)
+                nn.init.normal_(layer.weight, 0, std, generator=generator)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+            elif isinstance(layer, nn.BatchNorm2d):
+                layer.reset_parameters()
+        if self.blur is not None:
+            with torch.no_grad():
+                self.output.weight *= FIRST_SCALE
+
+    def transform(self, image: Tensor, keep: Slices) -> Tensor:
+        """Apply the network to an image whose shape was checked.
+
+        Parameters
+        ----------
+        image : Tensor of shape (n, n_slices, height, width)
+            Counts.
+        keep : tuple of slice
+            The rows and columns of the output that are wanted.
 
         Returns
         -------
-        Tensor of shape (n, 1, height, width)
+        Tensor of shape (n, n_slices, rows, columns)
             Densities on the scale of the training target.
         """
         features, skipped = image, []
@@ -95,62 +156,21 @@ class UNet(nn.Module):
             features = convolutions(features)
             skipped.append(features)
             features = functional.max_pool2d(features, 2)
+        held = (slice(0, features.shape[-2]), slice(0, features.shape[-1]))
+        # A pair of convolutions sees 2 pixels further, the last convolution of all 1 more.
+        windows = windows_going_up(keep, image, [3] + [2] * (len(self.up) - 1))
         for convolutions in self.up:
+            window = windows.pop()
             features = functional.interpolate(features, scale_factor=2, mode="nearest")
-            features = convolutions(torch.cat([features, skipped.pop()], dim=1))
-        output: Tensor = self.output(features)
-        return output
+            features = crop(features, window, doubled(held))
+            features = convolutions(torch.cat([features, skipped.pop()[(..., *window)]], dim=1))
+            held = window
+        output: Tensor = crop(self.output(features), keep, held)
+        return output if self.blur is None else self.blur(image)[(..., *keep)] + output
 
 
-def unet_without_weights(depth: int, width: int) -> UNet:
-    """Make a U-Net that takes no memory: its weights have shapes but no values.
-
-    Parameters
-    ----------
-    depth, width : int
-        As in `UNet`.
-
-    Returns
-    -------
-    UNet
-        The network, on torch's meta device. Its making draws nothing from torch's random state.
-    """
-    with torch.device("meta"):
-        return UNet(depth, width)
-
-
-def build_unet(depth: int, width: int, seed: int) -> UNet:
-    """Make a U-Net with random weights without touching torch's global random state.
-
-    Weights are drawn as in He et al. (2015) for the leaky ReLU; biases are 0.
-
-    Parameters
-    ----------
-    depth, width : int
-        As in `UNet`.
-    seed : int
-        Seed of the weights.
-
-    Returns
-    -------
-    UNet
-        The network, on the CPU.
-    """
-    network = unet_without_weights(depth, width).to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            fan_in = layer.in_channels * math.prod(layer.kernel_size)
-            std = math.sqrt(2 / (1 + _NEGATIVE_SLOPE**2) / fan_in)
-            with torch.no_grad():
-                layer.weight.normal_(0, std, generator=generator)
-                if layer.bias is not None:
-                    layer.bias.zero_()
-    return network
-
-
-def receptive_halo(depth: int) -> int:
-    """Count the pixels around a pixel that can change the U-Net's output there.
+def unet_halo(depth: int) -> int:
+    """Count the pixels around a tile that can change the U-Net's output in it.
 
     Parameters
     ----------
@@ -160,15 +180,14 @@ def receptive_halo(depth: int) -> int:
     Returns
     -------
     int
-        A bound on the distance in pixels, rounded up to a multiple of 2^depth, so that tiles read
-        with this halo stay aligned with the poolings.
+        For tiles whose borders are multiples of 2^depth; itself one.
 
     Notes
     -----
-    At level k a pixel stands for 2^k pixels: a pair of 3 x 3 convolutions reaches 2 * 2^k further,
-    once going down and once going up. Pooling and its undoing together reach 2^k - 1 further, at
-    most 2^depth - 1 in all. The 7 x 7 convolution adds 2 and the last one 1.
+    At level k a pixel stands for 2^k pixels. On the way back from a border, the last convolution
+    and the pair of level 0 reach 3 pixels, rounded up to 4 by the pooling; each further pair going
+    up doubles that, up to 2^(depth + 1) at the coarsest level. Going down, its pair reaches 2^depth
+    further, the next one half of that, and so on; the pair of level 0, which has the 7 x 7
+    convolution, reaches 4. That makes 4 * 2^depth in all.
     """
-    multiple = 1 << depth
-    reach = sum(4 << level for level in range(depth)) + (multiple - 1) + 2 + 1
-    return math.ceil(reach / multiple) * multiple
+    return 4 << depth
