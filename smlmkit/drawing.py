@@ -86,6 +86,95 @@ def render_histogram(
     return to_image(image, grid)
 
 
+def render_counts(
+    localizations: Localizations, pixel_size: float, z_edges: Floats | None
+) -> xr.DataArray:
+    """Count the localizations per pixel, of every slice of depth where there are slices.
+
+    Parameters
+    ----------
+    localizations : Localizations
+        The table of n rows; for slices with a column ``z`` of numbers.
+    pixel_size : float
+        Edge of a pixel in nm.
+    z_edges : ndarray of float64, shape (n_slices + 1,), or None
+        The rising edges of the slices in nm; None for a flat image.
+
+    Returns
+    -------
+    DataArray of float32, dims (y, x) or (z, y, x)
+        Localizations per pixel; those in no slice are not counted.
+
+    Raises
+    ------
+    InvalidInputError
+        If the stack would have more than 2^31 pixels.
+    """
+    if z_edges is None:
+        return render_histogram(localizations, pixel_size)
+    n_slices = len(z_edges) - 1
+    grid, box = canvas_for(localizations, pixel_size, None, n_slices)
+    slice_of = number_slices(localizations["z"], z_edges)
+    stack = np.zeros((n_slices, *grid.shape), np.float32)
+    for number, plane in enumerate(stack):
+        points = localizations.select(slice_of == number)
+        draw_counts(points.y, points.x, grid, box, plane)
+    return to_image(stack, grid, z=(z_edges[:-1] + z_edges[1:]) / 2)
+
+
+def check_slice_edges(name: str, edges: object) -> Floats | None:
+    """Check the edges of slices that a user gives.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls them.
+    edges : sequence of float or None
+        The edges.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_slices + 1,), or None
+        The same.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not at least two rising finite numbers.
+    """
+    if edges is None:
+        return None
+    try:
+        checked = np.asarray(edges, np.float64)
+    except (TypeError, ValueError):
+        checked = np.empty(0)
+    is_list = checked.ndim == 1 and len(checked) >= 2 and bool(np.isfinite(checked).all())
+    if not (is_list and (checked[1:] > checked[:-1]).all()):
+        raise InvalidInputError(f"{name} must be at least two rising edges in nm, got {edges!r}")
+    return checked
+
+
+def number_slices(z: NDArray[Any], z_edges: Floats) -> NDArray[np.int64]:
+    """Give the number of the slice in which each depth lies.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n,)
+        Depths in nm.
+    z_edges : ndarray of float64, shape (n_slices + 1,)
+        The rising edges of the slices in nm. A slice holds its lower edge, the last one its upper
+        edge, too.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        The slices' numbers; -1 for depths that lie in none or are not finite.
+    """
+    number = np.searchsorted(z_edges, z, side="right") - 1
+    number[z == z_edges[-1]] -= 1
+    return np.where(number < len(z_edges) - 1, number, -1)  # NaN sorts last
+
+
 def canvas_for(
     localizations: Localizations, pixel_size: float, grid: PixelGrid | None, n_planes: int = 1
 ) -> tuple[PixelGrid, FieldOfView]:

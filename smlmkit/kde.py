@@ -9,15 +9,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smlmkit._checks import check_nonnegative, check_positive, check_whole
-from smlmkit._kernels.anisotropic import spread_windows
-from smlmkit._threads import check_threads, run_bands
+from smlmkit._threads import check_threads
 from smlmkit._transformers import ImageTransformer, StatelessTransformer
 from smlmkit.drawing import canvas_for, draw_gaussians
 from smlmkit.errors import InvalidInputError
 from smlmkit.grid import PixelGrid, check_pixel_size
 from smlmkit.images import grid_of, to_image
 from smlmkit.localizations import Localizations
-from smlmkit.neighborhoods import Neighborhood, draw_by_neighbors
+from smlmkit.neighborhoods import Neighborhood, draw_by_neighbors, spread_by_windows
 from smlmkit.samples import as_fovs, as_images
 from smlmkit.smoothing import gaussian_profile, smooth_separably
 
@@ -338,14 +337,13 @@ class AnisotropicKDE(StatelessTransformer):
         return partial(self._spread_by_neighbors, n_threads=n_threads)
 
     def _spread_windows(self, image: xr.DataArray, n_threads: int) -> xr.DataArray:
-        # Of a window larger than the image only the part inside counts.
-        half = min(self.window // 2, max(image.shape[-2:]))
-        scale, integrated = float(self.scale), self.mode == "integrated"
-
-        def spread(counts: Pixels, density: Pixels) -> None:
-            spread_rows = partial(spread_windows, counts, half, scale, integrated, density)
-            run_bands(spread_rows, len(counts), n_threads, min_rows=4 * self.window)
-
+        spread = partial(
+            spread_by_windows,
+            window=self.window,
+            scale=float(self.scale),
+            integrated=self.mode == "integrated",
+            n_threads=n_threads,
+        )
         return _estimate_planes(image, spread)
 
     def _spread_by_neighbors(

@@ -1,4 +1,4 @@
-"""Localizations drawn as Gaussians that follow the localizations around them."""
+"""Localizations, or the counts of pixels, as Gaussians that follow what lies around them."""
 
 from functools import partial
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from smlmkit._kernels.anisotropic import spread_windows
 from smlmkit._kernels.gaussian import FLAT_PX
 from smlmkit._kernels.neighborhoods import draw_kernels, shape_kernels
 from smlmkit._threads import run_bands
@@ -19,6 +20,38 @@ _PRIOR_NEIGHBORS = 8.0
 _SHARPENING_REACH = 1.75
 _ISOLATION = 0.3
 _MIN_SIGMA_PX = 0.5
+
+
+def spread_by_windows(
+    counts: NDArray[np.float32],
+    density: NDArray[np.float32],
+    *,
+    window: int,
+    scale: float,
+    integrated: bool,
+    n_threads: int,
+) -> None:
+    """Spread the count of every pixel by the Gaussian that the window around it gives.
+
+    Parameters
+    ----------
+    counts : ndarray of float32, shape (height, width)
+        Localizations per pixel.
+    density : ndarray of float32, shape (height, width)
+        Filled; zero before.
+    window : int
+        Side of the window in pixels, odd.
+    scale : float
+        Frobenius norm of the Gaussians' covariance in square pixels.
+    integrated : bool
+        Which of the two modes of `AnisotropicKDE`.
+    n_threads : int
+        Threads to use.
+    """
+    # Of a window larger than the image only the part inside counts.
+    half = min(window // 2, max(counts.shape))
+    spread_rows = partial(spread_windows, counts, half, scale, integrated, density)
+    run_bands(spread_rows, len(counts), n_threads, min_rows=4 * window)
 
 
 class Neighborhood(NamedTuple):

@@ -17,6 +17,7 @@ from smlmkit.drawing import (
     canvas_for,
     draw_counts,
     draw_gaussians,
+    number_slices,
     warn_of_outside,
 )
 from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarning
@@ -365,7 +366,6 @@ def _points_of_planes(
             yield points
             continue
         n_slices = len(edges) - 1
-        slice_of = np.searchsorted(edges, points["z"], side="right") - 1
-        slice_of = np.minimum(slice_of, n_slices - 1)  # the upper edge belongs to the last slice
+        slice_of = number_slices(points["z"], edges)
         for number in range(n_slices):
             yield points.select(slice_of == number)

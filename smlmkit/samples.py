@@ -1,4 +1,4 @@
-"""What a user hands in as X: one table or image, or a list with one a field of view."""
+"""What a user hands in as X and y: tables or images, one a field of view."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations
+
+Target = Localizations | xr.DataArray
+"""What a reconstruction is compared with, or learns from: a dense table or an image."""
 
 
 def as_fovs(X: object) -> tuple[list[Localizations], bool]:
@@ -69,6 +72,47 @@ def as_images(X: object) -> tuple[list[xr.DataArray], bool]:
     if isinstance(X, str | bytes) or not isinstance(X, Sequence):
         return [_as_image(X)], True
     return _each(X, _as_image, "image"), False
+
+
+def as_targets(y: object, fovs: Sequence[Localizations], single: bool) -> list[Target]:
+    """Check what a user hands in as y: a dense table or an image for each field of view.
+
+    Parameters
+    ----------
+    y : Localizations, DataArray, or sequence of these
+        The targets.
+    fovs : sequence of Localizations
+        The fields of view that they belong to.
+    single : bool
+        Whether there is one table rather than a list, as `as_fovs` says.
+
+    Returns
+    -------
+    list of Localizations or DataArray
+        One a field of view.
+
+    Raises
+    ------
+    InvalidTypeError
+        If there is none, or one is neither a table nor an image.
+    InvalidInputError
+        If there are more or fewer than fields of view.
+    """
+    targets = [y] if single else list(y) if isinstance(y, np.ndarray) and y.dtype == object else y
+    if y is None or not isinstance(targets, Sequence):
+        raise InvalidTypeError(
+            f"y must hold one table or image a field of view, got {type(y).__name__}"
+        )
+    if len(targets) != len(fovs):
+        raise InvalidInputError(
+            f"X has {len(fovs)} fields of view and y {len(targets)} targets: one each is needed"
+        )
+    for position, target in enumerate(targets):
+        if not isinstance(target, Localizations | xr.DataArray):
+            raise InvalidTypeError(
+                f"y[{position}] must be Localizations or an image, got {type(target).__name__}"
+            )
+    return list(targets)
 
 
 def _each(samples: Sequence[Any], convert: Callable[[Any], Any], kind: str) -> list[Any]:

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -65,6 +66,38 @@ def frc_area(
     """
     rings = ring_correlation(first, second, window=window)
     return mean_up_to(cutoff, rings.frequency, rings.correlation)
+
+
+def area_up_to(
+    cutoff: float,
+    first: ArrayLike,
+    second: ArrayLike,
+    area: Callable[..., float] = frc_area,
+) -> float:
+    """Give the area up to a cutoff that the pixels may be too large to hold.
+
+    Parameters
+    ----------
+    cutoff : float
+        Highest frequency in cycles per pixel; what lies beyond 0.5 counts as uncorrelated.
+    first, second : array of shape (height, width)
+        Two images of the same shape, at least 4 pixels a side.
+    area : callable, default=frc_area
+        What gives the area: `frc_area` or `frc_ceiling`.
+
+    Returns
+    -------
+    float
+        The area; 0 when an image is constant.
+
+    Examples
+    --------
+    >>> image = np.random.default_rng(0).random((16, 16))
+    >>> [area_up_to(cutoff, image, image) for cutoff in (0.4, 1.0)]
+    [1.0, 0.5]
+    """
+    value = area(first, second, cutoff=min(cutoff, 0.5))
+    return 0.0 if math.isnan(value) else value * min(1.0, 0.5 / cutoff)
 
 
 def frc_ceiling(

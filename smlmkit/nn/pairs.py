@@ -1,35 +1,29 @@
-"""Training pairs for Noise2Noise, drawn from the localizations themselves."""
+"""Training pairs, drawn from the localizations themselves: what a network learns from."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smlmkit._kernels.pairs import draw_pairs, sort_into_cells
-from smlmkit.drawing import draw_counts
+from smlmkit._kernels.pairs import add_crops, draw_crops, sample_crops
 from smlmkit.errors import InvalidInputError
-from smlmkit.grid import FieldOfView, PixelGrid
+from smlmkit.nn.clouds import PointCloud, TargetImage, check_clouds, lay_out, sort_points
 
-# Crops whose input half is empty teach nothing; after so many of them in a row, one is taken.
+# Crops whose input is empty teach nothing; after so many of them in a row, one is taken.
 _MAX_TRIES = 20
 
-# 2^28 cells of half a patch are a field of 524,288 x 524,288 pixels at 64 pixels a patch.
-_MAX_CELLS = 2**28
-
-# 2^30 pixels are 4 GiB for each of the two images of a field.
-_MAX_PIXELS = 2**30
-
-Points = tuple[NDArray[np.float64], NDArray[np.float64], FieldOfView]
+Images = NDArray[np.float32]
+Intervals = NDArray[np.float64]
 
 
 class Pairs(ABC):
     """A source of training pairs: what a network learns from."""
 
     @abstractmethod
-    def draw(self, n_pairs: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def draw(self, n_pairs: int) -> tuple[Images, Images]:
         """Draw the next pairs.
 
         Parameters
@@ -39,257 +33,190 @@ class Pairs(ABC):
 
         Returns
         -------
-        inputs : ndarray of float32, shape (n_pairs, 1, side, side)
+        inputs : ndarray of float32, shape (n_pairs, n_slices, side, side)
             What the network sees.
-        targets : ndarray of float32, shape (n_pairs, 1, side, side)
+        targets : ndarray of float32, shape (n_pairs, n_slices, side, side)
             What it shall foretell.
+        """
+
+    @abstractmethod
+    def get_state(self) -> dict[str, Any]:
+        """Tell where the draws are, so that others of the same making can go on from there.
+
+        Returns
+        -------
+        dict
+            What JSON can hold.
+        """
+
+    @abstractmethod
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from where other pairs of the same making were.
+
+        Parameters
+        ----------
+        state : dict
+            What their `get_state` gave.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is no such state.
         """
 
 
 @dataclass(frozen=True)
-class _CellSortedPoints:
-    """The points of all fields of view, sorted by cell; see `smlmkit._kernels.pairs`."""
+class Draw:
+    """Which localizations of a crop its input takes, and which its target.
 
-    y: NDArray[np.float64]
-    x: NDArray[np.float64]
-    cell_size: float
-    cell_starts: NDArray[np.int64]
-    field_sizes: NDArray[np.float64]
-    field_cells: NDArray[np.int64]
-
-
-class DynamicPairs(Pairs):
-    """Draw every training pair anew from the point clouds: the *dynamic* strategy.
-
-    A field of view is chosen in proportion to its area, then a square crop with uniformly
-    distributed centre, angle and mirroring. Each localization in it is dropped with probability
-    ``1 - keep``; the others go to the input or to the target by a fair coin, and both are binned.
-    A crop whose *input* is empty is drawn anew, field of view included, up to 20 times. The target
-    has no say in this, so its expectation given the input stays what it is in the data.
+    Every localization holds a ticket: its own one plus a random part from [0, lot) that is drawn
+    anew in every sample. An image takes those whose ticket lies in its interval.
 
     Parameters
     ----------
-    fields : sequence of (y, x, field_of_view)
-        The points of each field of view: two arrays of shape (n,) in nm and the box.
+    intervals : callable
+        Turns uniform numbers from [0, 1) of shape (n, 2), two a sample, into intervals
+        ``[low, high)`` of shape (n, 2, 2), the input's and the target's of each sample.
+    lot : float, default=1.0
+        How much of a ticket is random, in [0, 1]; 0 for tickets that stay.
+    aligned : bool, default=False
+        Whether crops are of whole pixels in the eight orientations, rather than at any place and
+        angle.
+    """
+
+    intervals: Callable[[NDArray[np.float64]], Intervals]
+    lot: float = 1.0
+    aligned: bool = False
+
+
+class CropPairs(Pairs):
+    """Draw every pair as the same square crop of a field of view, from its points.
+
+    A field of view is chosen in proportion to its area, then a crop with uniformly distributed
+    centre, angle and mirroring. The input counts some of its points; the target counts others or
+    those of a second cloud, or it is sampled from an image. A crop whose *input* is empty is drawn
+    anew, field of view included, up to 20 times; its intervals stay. The target has no say in this,
+    so its expectation given the input stays what it is in the data.
+
+    Parameters
+    ----------
+    clouds : sequence of PointCloud
+        The points of each field of view.
+    draw : Draw
+        Which of them input and target take.
+    targets : sequence of PointCloud or of TargetImage, optional
+        For each field of view, what the target shows instead: all points of another cloud with the
+        same box, or an image, sampled bilinearly and scaled to a crop's pixels.
     patch_size : int
         Side of a crop in pixels.
     pixel_size : float
         Edge of a pixel in nm.
-    keep : float
-        Share of the localizations that take part, in (0, 1].
+    n_slices : int, default=1
+        How many planes there are.
     seed : int
         Seed of the draws.
 
     Raises
     ------
     InvalidInputError
-        If no localization is there, or a field of view cannot hold a rotated crop.
-
-    References
-    ----------
-    Lefebvre et al. (2020), Noise2Noise for single-molecule localization microscopy.
+        If no localization is there, or a field of view cannot hold a crop or is too large.
     """
 
     def __init__(
         self,
-        fields: Sequence[Points],
+        clouds: Sequence[PointCloud],
+        draw: Draw,
+        targets: Sequence[PointCloud] | Sequence[TargetImage] | None = None,
         *,
         patch_size: int,
         pixel_size: float,
-        keep: float,
+        n_slices: int = 1,
         seed: int,
     ) -> None:
-        patch = f"a rotated patch of {patch_size} px of {pixel_size:g} nm"
-        _check_fields(fields, patch, math.sqrt(2) * patch_size * pixel_size)
-        self._points = _sort_fields(fields, cell_size=patch_size * pixel_size / 2)
-        self._cumulative_area = _accumulate_area(fields)
-        self._patch_size = patch_size
-        self._pixel_size = float(pixel_size)
-        self._keep = float(keep)
+        check_clouds(clouds, patch_size, pixel_size, aligned=draw.aligned)
+        boxes = [cloud.box for cloud in clouds]
+        self._layout = lay_out(boxes, patch_size, pixel_size, aligned=draw.aligned)
+        self._points = sort_points(clouds, self._layout, pixel_size)
+        self._draw = draw
+        self._images = [
+            (target, _pixels_from_corner(target, cloud, pixel_size))
+            for target, cloud in zip(targets or (), clouds, strict=targets is not None)
+            if isinstance(target, TargetImage)
+        ]
+        dense = [target for target in targets or () if isinstance(target, PointCloud)]
+        self._target_points = sort_points(dense, self._layout, pixel_size) if dense else None
+        self._shape = (n_slices, patch_size, patch_size)
+        # The intervals have a generator of their own: crops take as many numbers as it happens.
         self._rng = np.random.default_rng(seed)
+        (self._interval_rng,) = self._rng.spawn(1)
 
-    def draw(self, n_pairs: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def draw(self, n_pairs: int) -> tuple[Images, Images]:
         """Draw the next pairs.
 
         Parameters
         ----------
         n_pairs : int
-            How many.
+            How many. The same pairs follow one another however they are batched.
 
         Returns
         -------
-        inputs : ndarray of float32, shape (n_pairs, 1, patch_size, patch_size)
-            Counts per pixel of a subset of the localizations in each crop.
-        targets : ndarray of float32, shape (n_pairs, 1, patch_size, patch_size)
-            Counts per pixel of another subset of the same crops, disjoint from the first.
+        inputs : ndarray of float32, shape (n_pairs, n_slices, patch_size, patch_size)
+            Counts per pixel of some localizations in each crop.
+        targets : ndarray of float32, shape (n_pairs, n_slices, patch_size, patch_size)
+            Counts per pixel of others in the same crop, or the expected ones.
         """
-        shape = (n_pairs, self._patch_size, self._patch_size)
-        inputs, targets = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        draw_pairs(
-            self._rng,
-            (self._points.y, self._points.x),
-            self._points.cell_starts,
-            self._points.cell_size,
-            self._points.field_sizes,
-            self._points.field_cells,
-            self._cumulative_area,
-            self._pixel_size,
-            self._keep,
-            _MAX_TRIES,
-            inputs,
-            targets,
-        )
-        return inputs[:, np.newaxis], targets[:, np.newaxis]
+        intervals = self._draw.intervals(self._interval_rng.random((n_pairs, 2)))
+        crops = np.empty((n_pairs, 6))
+        pairs = np.zeros((2, n_pairs, *self._shape), np.float32)
+        points, lot = self._points, float(self._draw.lot)
+        draw_crops(self._rng, self._layout, points, lot, intervals, _MAX_TRIES, crops, pairs)
+        inputs, targets = pairs
+        if self._target_points is not None:
+            add_crops(self._rng, self._layout, self._target_points, crops, targets)
+        for field, (image, (offset, ratio)) in enumerate(self._images):
+            sample_crops(image.pixels, offset, ratio, field, crops, targets)
+        return inputs, targets
 
+    def get_state(self) -> dict[str, Any]:
+        """Tell where the draws are, so that others of the same making can go on from there.
 
-class FixedPairs(Pairs):
-    """Crop every training pair from two noisy images of a field of view: the *fixed* strategy.
+        Returns
+        -------
+        dict
+            What JSON can hold: the states of both random generators.
+        """
+        return {
+            "crops": self._rng.bit_generator.state,
+            "intervals": self._interval_rng.bit_generator.state,
+        }
 
-    Each field of view is split once: every localization goes to one of two halves by a fair coin,
-    and both halves are binned. Every pair is the same crop of both, as in Noise2Noise between two
-    exposures. A field of view is chosen in proportion to its area, then the crop's place, in whole
-    pixels, one of the eight flips and quarter turns of a square, and which half is the input, all
-    with equal probabilities. A crop whose *input* is empty is drawn anew, field of view included,
-    up to 20 times. The target has no say in this, so its expectation given the input stays what it
-    is in the data.
-
-    Parameters
-    ----------
-    fields : sequence of (y, x, field_of_view)
-        The points of each field of view: two arrays of shape (n,) in nm and the box.
-    patch_size : int
-        Side of a crop in pixels.
-    pixel_size : float
-        Edge of a pixel in nm.
-    seed : int
-        Seed of the split and of the draws.
-
-    Raises
-    ------
-    InvalidInputError
-        If no localization is there, or a field of view cannot hold a crop.
-
-    References
-    ----------
-    Lefebvre et al. (2020), Noise2Noise for single-molecule localization microscopy.
-    Lehtinen et al. (2018), Noise2Noise: learning image restoration without clean data.
-    """
-
-    def __init__(
-        self,
-        fields: Sequence[Points],
-        *,
-        patch_size: int,
-        pixel_size: float,
-        seed: int,
-    ) -> None:
-        patch = f"a patch of {patch_size} px of {pixel_size:g} nm"
-        _check_fields(fields, patch, patch_size * pixel_size)
-        self._rng = np.random.default_rng(seed)
-        self._fields = [_render_halves(points, pixel_size, self._rng) for points in fields]
-        self._cumulative_area = _accumulate_area(fields)
-        self._patch_size = patch_size
-
-    def draw(self, n_pairs: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Draw the next pairs.
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from where other pairs of the same making were.
 
         Parameters
         ----------
-        n_pairs : int
-            How many.
+        state : dict
+            What their `get_state` gave.
 
-        Returns
-        -------
-        inputs : ndarray of float32, shape (n_pairs, 1, patch_size, patch_size)
-            Counts per pixel of one half of the localizations in each crop.
-        targets : ndarray of float32, shape (n_pairs, 1, patch_size, patch_size)
-            Counts per pixel of the other half.
+        Raises
+        ------
+        InvalidInputError
+            If it is no such state.
         """
-        pairs = np.empty((2, n_pairs, 1, self._patch_size, self._patch_size), np.float32)
-        for number in range(n_pairs):
-            for _ in range(_MAX_TRIES):
-                pair = self._draw_pair()
-                if pair[0].any():
-                    break
-            pairs[:, number, 0] = pair
-        return pairs[0], pairs[1]
-
-    def _draw_pair(self) -> NDArray[np.float32]:
-        """Draw a crop in any of its eight orientations: first the input, then the target."""
-        rng, side = self._rng, self._patch_size
-        halves = self._fields[np.searchsorted(self._cumulative_area, rng.random(), side="right")]
-        top, left = (rng.integers(n_px - side, endpoint=True) for n_px in halves.shape[1:])
-        order, y_step, x_step = 1 - 2 * rng.integers(2, size=3)
-        pair = halves[:, top : top + side, left : left + side][::order, ::y_step, ::x_step]
-        return pair.swapaxes(1, 2) if rng.integers(2) else pair
+        try:
+            self._rng.bit_generator.state = state["crops"]
+            self._interval_rng.bit_generator.state = state["intervals"]
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"this is no state of training pairs: {error!r}") from error
 
 
-def _render_halves(
-    points: Points, pixel_size: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Split points by fair coins and count each half per pixel; shape (2, height_px, width_px)."""
-    y, x, box = points
-    grid = PixelGrid.covering(box, pixel_size)
-    if math.prod(grid.shape) > _MAX_PIXELS:
-        raise _too_large(box)
-    in_first = rng.random(len(y)) < 0.5
-    halves = np.zeros((2, *grid.shape), np.float32)
-    for image, in_half in zip(halves, (in_first, ~in_first), strict=True):
-        draw_counts(y[in_half], x[in_half], grid, box, image)
-    return halves
+def _pixels_from_corner(
+    image: TargetImage, cloud: PointCloud, pixel_size: float
+) -> tuple[tuple[float, float], float]:
+    """Give the pixel of an image at the corner of a field of view, and how many make one of ours.
 
-
-def _check_fields(fields: Sequence[Points], patch: str, side: float) -> None:
-    """Refuse fields of view that cannot hold a patch, which needs `side` nm, or without points."""
-    # As in the grid that covers a field of view, 1e-12 forgives float error in whole multiples.
-    too_small = [
-        f"field of view {position} is {box.height:.6g} x {box.width:.6g} nm"
-        for position, (_, _, box) in enumerate(fields)
-        if min(box.height, box.width) < side * (1 - 1e-12)
-    ]
-    if too_small:
-        raise InvalidInputError(
-            f"{'; '.join(too_small)}: {patch} needs {side:.0f} nm a side; "
-            "lower patch_size or leave the field out"
-        )
-    if not any(len(y) for y, _, _ in fields):
-        raise InvalidInputError("there are no localizations to learn from")
-
-
-def _too_large(box: FieldOfView) -> InvalidInputError:
-    return InvalidInputError(f"{box} is too large to train on; is there an outlier in it?")
-
-
-def _accumulate_area(fields: Sequence[Points]) -> NDArray[np.float64]:
-    """Give the share of the area up to and including each field of view."""
-    areas = np.array([box.height * box.width for _, _, box in fields])
-    shares: NDArray[np.float64] = np.cumsum(areas) / areas.sum()
-    shares[-1] = 1.0
-    return shares
-
-
-def _sort_fields(fields: Sequence[Points], cell_size: float) -> _CellSortedPoints:
-    sorted_y, sorted_x, starts, sizes, cells = [], [], [], [], []
-    n_points = n_cells = 0
-    for y, x, box in fields:
-        shape = (math.ceil(box.height / cell_size), math.ceil(box.width / cell_size))
-        if shape[0] * shape[1] > _MAX_CELLS:
-            raise _too_large(box)
-        field_y, field_x, field_starts = sort_into_cells(
-            y, x, (box.y_min, box.x_min), cell_size, shape
-        )
-        sorted_y.append(field_y)
-        sorted_x.append(field_x)
-        starts.append(field_starts[:-1] + n_points)
-        sizes.append((box.height, box.width))
-        cells.append((n_cells, *shape))
-        n_points += len(y)
-        n_cells += shape[0] * shape[1]
-    return _CellSortedPoints(
-        y=np.concatenate(sorted_y),
-        x=np.concatenate(sorted_x),
-        cell_size=cell_size,
-        cell_starts=np.concatenate([*starts, [n_points]]),
-        field_sizes=np.array(sizes, np.float64),
-        field_cells=np.array(cells, np.int64),
-    )
+    Numbers are counted between the centres of pixels.
+    """
+    (y, x), size = image.grid.origin, image.grid.pixel_size
+    offset = (cloud.box.y_min - y) / size - 0.5, (cloud.box.x_min - x) / size - 0.5
+    return offset, pixel_size / size

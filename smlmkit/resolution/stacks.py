@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smlmkit._checks import check_positive
-from smlmkit.drawing import render_histogram
+from smlmkit.drawing import render_counts
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.grid import PixelGrid, check_pixel_size
 from smlmkit.localizations import Localizations, RandomState
@@ -236,8 +236,8 @@ def _pairs_of_stacks(
         edges = _slice_edges(first, size if slice_thickness is None else slice_thickness, size)
         for half, other in repeated_splits(first, split, n_blocks, repeats, random_state):
             yield _Stacks(
-                _count_slices(half, edges, size),
-                _count_slices(other, edges, size),
+                render_counts(half, size, edges).to_numpy(),
+                render_counts(other, size, edges).to_numpy(),
                 (edges[1:] + edges[:-1]) / 2,
                 size,
             )
@@ -269,19 +269,9 @@ def _slice_edges(table: Localizations, thickness: float, pixel_size: float) -> N
             f"{n_slices:,} slices of {thickness:g} nm from z = {z.min():g} to {z.max():g} nm with "
             f"{n_pixels:,} pixels are too many; is there an outlier?"
         )
-    return np.asarray(z.min() + thickness * np.arange(n_slices + 1))
-
-
-def _count_slices(
-    half: Localizations, edges: NDArray[np.float64], pixel_size: float
-) -> NDArray[np.float32]:
-    # Rounding may put the largest z onto the last edge.
-    number = np.searchsorted(edges[:-1], half["z"], side="right") - 1
-    slices = [
-        render_histogram(half.select(number == slice_number), pixel_size).to_numpy()
-        for slice_number in range(len(edges) - 1)
-    ]
-    return np.stack(slices)
+    edges = z.min() + thickness * np.arange(n_slices + 1)
+    edges[-1] = max(edges[-1], z.max())  # rounding may put the largest z beyond
+    return np.asarray(edges)
 
 
 def _distance(z: NDArray[np.float64]) -> float:

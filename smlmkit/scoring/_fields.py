@@ -13,9 +13,7 @@ from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations
-from smlmkit.samples import as_fovs
-
-Target = Localizations | xr.DataArray
+from smlmkit.samples import Target, as_fovs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,26 +105,6 @@ def reconstruct(estimator: Any, fov: Localizations) -> xr.DataArray:
     image: xr.DataArray = make_image(fov)
     grid_of(image)
     return image
-
-
-def check_targets(fovs: list[Localizations], y: object, single: bool) -> list[Target]:
-    """Give one target a field of view, or say what is wrong with y."""
-    targets = [y] if single else y
-    if y is None or not isinstance(targets, Sequence):
-        raise InvalidTypeError(
-            "this scorer compares with y: one table or image a field of view, got "
-            f"{type(y).__name__}"
-        )
-    if len(targets) != len(fovs):
-        raise InvalidInputError(
-            f"X has {len(fovs)} fields of view and y {len(targets)} targets: one each is needed"
-        )
-    for position, target in enumerate(targets):
-        if not isinstance(target, Localizations | xr.DataArray):
-            raise InvalidTypeError(
-                f"y[{position}] must be Localizations or an image, got {type(target).__name__}"
-            )
-    return list(targets)
 
 
 def draw_target(target: Target, image: xr.DataArray) -> xr.DataArray:

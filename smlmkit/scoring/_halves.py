@@ -11,7 +11,8 @@ from smlmkit._checks import check_whole, random_source
 from smlmkit.errors import InvalidInputError
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.resolution import Split, repeated_splits
-from smlmkit.scoring._fields import FieldScorer, Target, reconstruct
+from smlmkit.samples import Target
+from smlmkit.scoring._fields import FieldScorer, reconstruct
 from smlmkit.scoring.held_out import count_held_out
 
 REFERENCE_PIXEL = 10.0

@@ -15,10 +15,10 @@ from smlmkit.errors import InvalidInputError
 from smlmkit.grid import check_pixel_size
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations
-from smlmkit.metrics.frc import frc_area, frc_ceiling
+from smlmkit.metrics.frc import area_up_to, frc_area, frc_ceiling
 from smlmkit.resolution import frc_curve
-from smlmkit.samples import as_fovs
-from smlmkit.scoring._fields import Target, check_targets, draw_target, reconstruct, tabulate
+from smlmkit.samples import Target, as_fovs, as_targets
+from smlmkit.scoring._fields import draw_target, reconstruct, tabulate
 from smlmkit.scoring._halves import REFERENCE_PIXEL, HeldOut, HeldOutScorer
 
 
@@ -160,7 +160,7 @@ class FRCScorer(HeldOutScorer):
         self, fovs: list[Localizations], y: object, single: bool
     ) -> Sequence[Target | None]:
         if self.reference == "target":
-            return check_targets(fovs, y, single)
+            return as_targets(y, fovs, single)
         return super()._targets(fovs, y, single)
 
     def _score_field(
@@ -185,5 +185,4 @@ class FRCScorer(HeldOutScorer):
 
     def _area(self, image: xr.DataArray, reference: xr.DataArray, area: Any = frc_area) -> float:
         cutoff = self.cutoff * grid_of(image).pixel_size / self.pixel_size
-        value = area(image.to_numpy(), reference.to_numpy(), cutoff=min(cutoff, 0.5))
-        return 0.0 if math.isnan(value) else value * min(1.0, 0.5 / cutoff)
+        return area_up_to(cutoff, image.to_numpy(), reference.to_numpy(), area)

@@ -14,13 +14,8 @@ from smlmkit.errors import InvalidInputError
 from smlmkit.images import grid_of
 from smlmkit.localizations import Localizations
 from smlmkit.metrics.similarity import ms_ssim, psnr, ssim
-from smlmkit.scoring._fields import (
-    FieldScorer,
-    Target,
-    check_targets,
-    draw_target,
-    reconstruct,
-)
+from smlmkit.samples import Target, as_targets
+from smlmkit.scoring._fields import FieldScorer, draw_target, reconstruct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +30,7 @@ class _SimilarityScorer(FieldScorer):
     def _targets(
         self, fovs: list[Localizations], y: object, single: bool
     ) -> Sequence[Target | None]:
-        return check_targets(fovs, y, single)
+        return as_targets(y, fovs, single)
 
     def _score_field(
         self, estimator: Any, fov: Localizations, target: Any
