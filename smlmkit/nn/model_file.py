@@ -16,7 +16,7 @@ from safetensors.torch import save
 from smlmkit._atomic import whole_or_nothing
 from smlmkit.errors import ModelFileError
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _HEADER_KEY = "smlmkit_model"
 
 

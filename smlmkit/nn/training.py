@@ -2,297 +2,279 @@
 
 import math
 import time
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from tqdm.auto import tqdm
 
-from smlmkit.errors import InvalidInputError, TrainingDivergedError
+from smlmkit.errors import ModelFileError, TrainingDivergedError
+from smlmkit.nn.base import Network
+from smlmkit.nn.checkpoint import Checkpoint, TrainingState
+from smlmkit.nn.history import TrainingHistory, TrainingStep, ValidationScore, count_since_best
+from smlmkit.nn.optimization import Batch, Optimization
 from smlmkit.nn.pairs import Pairs
+from smlmkit.nn.plan import TrainingPlan
 
-NetworkT = TypeVar("NetworkT", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class TrainingBudget:
-    """How long and how fast to train.
-
-    Parameters
-    ----------
-    max_samples : int
-        Number of training pairs.
-    max_seconds : float or None
-        Time limit in seconds; None for none.
-    batch_size : int
-        Pairs a step.
-    learning_rate : float
-        Adam's step size at the start.
-    schedule : {"constant", "linear"}
-        Whether the step size stays or falls linearly to 0 over the budget.
-    """
-
-    max_samples: int
-    max_seconds: float | None
-    batch_size: int
-    learning_rate: float
-    schedule: str
-
-    def share_spent(self, n_samples: int, seconds: float) -> float:
-        """Give the share of the budget that is used up, by pairs or by time.
-
-        Parameters
-        ----------
-        n_samples : int
-            Training pairs seen so far.
-        seconds : float
-            Time since the start.
-
-        Returns
-        -------
-        float
-            From 0 to 1 and, where the last step took longer than the time left, beyond.
-        """
-        by_samples = n_samples / self.max_samples
-        return (
-            by_samples if self.max_seconds is None else max(by_samples, seconds / self.max_seconds)
-        )
-
-    def learning_rate_at(self, share_spent: float) -> float:
-        """Give the step size when a share of the budget is used up.
-
-        Parameters
-        ----------
-        share_spent : float
-            From 0 to 1.
-
-        Returns
-        -------
-        float
-            Adam's step size.
-        """
-        return self.learning_rate * (1 - share_spent if self.schedule == "linear" else 1)
-
-
-class TrainingStep(NamedTuple):
-    """One step of training.
-
-    Parameters
-    ----------
-    samples : int
-        Training pairs seen up to and including this step.
-    loss : float
-        Mean loss of the step's batch.
-    seconds : float
-        Time since the start at the end of the step.
-    """
-
-    samples: int
-    loss: float
-    seconds: float
-
-
-@dataclass
-class TrainingHistory:
-    """What happened during training.
-
-    Parameters
-    ----------
-    steps : list of TrainingStep
-        One entry a step.
-    stopped_by : {"", "max_samples", "max_seconds", "interrupt"}
-        Why training ended.
-    """
-
-    steps: list[TrainingStep] = field(default_factory=list)
-    stopped_by: str = ""
-
-    @property
-    def samples(self) -> list[int]:
-        """Training pairs seen up to and including each step."""
-        return [step.samples for step in self.steps]
-
-    @property
-    def loss(self) -> list[float]:
-        """The mean loss of each step's batch."""
-        return [step.loss for step in self.steps]
-
-    @property
-    def seconds(self) -> list[float]:
-        """Time since the start at the end of each step."""
-        return [step.seconds for step in self.steps]
-
-
-def resolve_device(device: str) -> torch.device:
-    """Find the device that a name asks for.
-
-    Parameters
-    ----------
-    device : str
-        ``"auto"`` (CUDA, else Apple's MPS, else the CPU) or any name that torch knows.
-
-    Returns
-    -------
-    torch.device
-        The device.
-
-    Raises
-    ------
-    InvalidInputError
-        If torch does not know the name or the device is not there.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidInputError(f"device {device!r} cannot be used: {reason}") from None
-
-
-def move_network(network: NetworkT, device: torch.device) -> NetworkT:
-    """Move a network to a device, with its weights in the layout that convolves fastest.
-
-    Parameters
-    ----------
-    network : Module
-        The network; changed in place.
-    device : torch.device
-        Where it shall compute.
-
-    Returns
-    -------
-    Module
-        The same network.
-    """
-    network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
+Validate = Callable[[Network], float]
 
 
 def train(
-    network: nn.Module,
+    network: Network,
     pairs: Pairs,
-    budget: TrainingBudget,
+    plan: TrainingPlan,
     device: torch.device,
     *,
+    loss: nn.Module,
     show_progress: bool,
-) -> TrainingHistory:
-    """Train a network in place with smooth L1 loss and Adam.
+    description: str = "training",
+    validate: Validate | None = None,
+    state: TrainingState | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[TrainingHistory, TrainingState]:
+    """Train a network in place with Adam.
 
     Ctrl-C ends training early and keeps the weights reached so far; the history says so.
 
     Parameters
     ----------
-    network : Module
-        Maps (n, 1, side, side) to the same shape; trained on `device`, left on the CPU.
+    network : Network
+        What to train, on `device`; left on the CPU, ready to predict. Its weights are then the
+        averaged ones if the plan averages, and those of the best validation if it has patience and
+        there was one.
     pairs : Pairs
         Where the pairs come from.
-    budget : TrainingBudget
-        How long to train.
+    plan : TrainingPlan
+        How to train.
     device : torch.device
         Where to compute.
+    loss : Module
+        Maps predictions and targets of shape (n, n_slices, height, width) to a mean over the n.
     show_progress : bool
         Whether to show a progress bar in terminals and notebooks.
+    description : str, default="training"
+        What stands before the bar.
+    validate : callable, optional
+        Gives a score of the network, higher is better. Called after every epoch and at the end,
+        with the network on `device`, ready to predict and with averaged weights if the plan
+        averages; without gradients.
+    state : TrainingState, optional
+        The end of an earlier training, which goes on: weights, moments, average, random states and
+        history. The budget, the schedule and the patience begin anew.
+    checkpoint : Checkpoint, optional
+        The file that holds the state while training runs. If it is there already, training goes on
+        from it instead, with the rest of the budget, and on the CPU ends with the same weights as
+        if it had never stopped. It is removed at the end, but stays after errors and Ctrl-C.
 
     Returns
     -------
-    TrainingHistory
-        The losses.
+    history : TrainingHistory
+        Losses and scores, those of earlier trainings that went on included.
+    state : TrainingState
+        With which training can go on.
 
     Raises
     ------
+    InvalidInputError
+        If the device does not compute with the precision, the network cannot be compiled, or the
+        checkpoint is that of another training.
+    ModelFileError
+        If the checkpoint is damaged.
     TrainingDivergedError
         If the loss or a weight is not finite.
     KeyboardInterrupt
         On Ctrl-C before the first step: there is nothing to keep.
     """
-    move_network(network, device).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=budget.learning_rate)
-    history = TrainingHistory()
-    with _progress_bar(budget.max_samples, show_progress) as bar:
+    optimization = Optimization(network, loss, plan, device)
+    training = _Training(optimization, pairs, plan, validate)
+    training.begin(state, checkpoint)
+    with _progress_bar(plan.max_samples, training.n_samples, show_progress, description) as bar:
         try:
-            _run_steps(network, optimizer, pairs, budget, device, history, bar)
+            training.run(bar, checkpoint)
         except KeyboardInterrupt:
-            if not history.steps:
+            if not training.history.steps:
                 raise
-            history.stopped_by = "interrupt"
-    network.to("cpu").eval()
+            training.history.stopped_by = "interrupt"
+    final_state = training.get_state()
+    optimization.finish()
+    _check_weights(network, training.history, plan)
+    if checkpoint is not None and training.history.stopped_by != "interrupt":
+        checkpoint.finish(final_state)
+    return training.history, final_state
+
+
+class _Reached(NamedTuple):
+    """How far training has come."""
+
+    samples: int = 0
+    seconds: float = 0.0
+    validations: int = 0
+
+
+class _Training:
+    """A training under way; all that it depends on is in its state."""
+
+    def __init__(
+        self,
+        optimization: Optimization,
+        pairs: Pairs,
+        plan: TrainingPlan,
+        validate: Validate | None,
+    ) -> None:
+        self.history = TrainingHistory()
+        self._optimization = optimization
+        self._pairs = pairs
+        self._pairs_state = pairs.get_state()  # before the draw of the batch that is next
+        self._plan = plan
+        self._validate = validate
+        self._now = _Reached()
+        self._start = _Reached()  # when the budget began
+        self._clock_start = 0.0
+
+    @property
+    def n_samples(self) -> int:
+        """Training pairs seen since the budget began."""
+        return self._now.samples - self._start.samples
+
+    @property
+    def n_seconds(self) -> float:
+        """Time since the budget began."""
+        return self._now.seconds - self._start.seconds
+
+    def begin(self, state: TrainingState | None, checkpoint: Checkpoint | None) -> None:
+        """Go on from the checkpoint if there is one, else from the state if there is one."""
+        saved = checkpoint.read() if checkpoint is not None else None
+        if saved is not None and checkpoint is not None:
+            try:
+                self._set_state(saved)
+            except (KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise ModelFileError(
+                    f"{checkpoint.path}: not a checkpoint of this training: {error}"
+                ) from error
+        elif state is not None:
+            self._set_state(state)
+            self._start = self._now
+            self._optimization.forget_best()
+
+    def run(self, bar: "tqdm[Any]", checkpoint: Checkpoint | None) -> None:
+        """Take steps until the budget is spent or patience is out."""
+        batch = self._draw()
+        # After the first draw, which compiles its kernel.
+        self._clock_start = time.monotonic() - self._now.seconds
+        while not (reason := self._reason_to_stop()):
+            batch = self._take_step(batch)
+            epoch_size = self._plan.epoch_size
+            if self.n_samples // epoch_size > self._n_samples_scored() // epoch_size:
+                self._score()
+            self._show(bar)
+            if checkpoint is not None and checkpoint.is_due():
+                checkpoint.write(self.get_state())
+        if self.n_samples > self._n_samples_scored():
+            self._score()
+        self.history.stopped_by = reason
+
+    def get_state(self) -> TrainingState:
+        """Give all that the rest of the training depends on."""
+        tensors, numbers = self._optimization.get_state()
+        numbers |= {
+            "now": list(self._now),
+            "start": list(self._start),
+            "pairs": self._pairs_state,
+        }
+        return TrainingState(tensors | self.history.to_tensors(), numbers)
+
+    def _set_state(self, state: TrainingState) -> None:
+        self._optimization.set_state(state.tensors, state.numbers)
+        self.history = TrainingHistory.from_tensors(state.tensors)
+        self._now = _Reached(*state.numbers["now"])
+        self._start = _Reached(*state.numbers["start"])
+        self._pairs.set_state(state.numbers["pairs"])
+        self._pairs_state = self._pairs.get_state()
+
+    def _draw(self) -> Batch:
+        """Draw the next batch, which is empty if there are no samples left."""
+        self._pairs_state = self._pairs.get_state()
+        n_left = self._plan.max_samples - self.n_samples
+        return self._pairs.draw(min(self._plan.batch_size, n_left))
+
+    def _take_step(self, batch: Batch) -> Batch:
+        """Learn from one batch and give the next one."""
+        share = self._plan.share_spent(self.n_samples, self.n_seconds)
+        loss = self._optimization.take_step(batch, self._plan.learning_rate_at(share))
+        self._now = self._now._replace(samples=self._now.samples + len(batch[0]))
+        # A GPU works on its queue while the CPU draws the next pairs; reading the loss waits.
+        try:
+            return self._draw()
+        finally:
+            self._record(loss.item())
+
+    def _record(self, loss: float) -> None:
+        self._read_clock()
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(
+                f"the loss is {loss} after {self._now.samples:,} samples; lower the learning_rate "
+                f"({self._plan.learning_rate:g})"
+            )
+        self.history.steps.append(TrainingStep(self._now.samples, loss, self._now.seconds))
+
+    def _read_clock(self) -> None:
+        self._now = self._now._replace(seconds=time.monotonic() - self._clock_start)
+
+    def _reason_to_stop(self) -> str:
+        """Say why training stops now; nothing if it goes on."""
+        if self.n_samples >= self._plan.max_samples:
+            return "max_samples"
+        if self._plan.max_seconds is not None and self.n_seconds >= self._plan.max_seconds:
+            return "max_seconds"
+        patience, scores = self._plan.patience, self._scores()
+        if patience is not None and scores and count_since_best(scores) >= patience:
+            return "early_stopping"
+        return ""
+
+    def _scores(self) -> list[float]:
+        """Give the scores since the budget began."""
+        return [score for _, score in self.history.validation[self._start.validations :]]
+
+    def _n_samples_scored(self) -> int:
+        """Give the training pairs seen from the budget's beginning to the last validation."""
+        return self.history.validation[-1].samples - self._start.samples if self._scores() else 0
+
+    def _score(self) -> None:
+        """Validate, and remember the weights if they are the best and may be asked for."""
+        if self._validate is None:
+            return
+        with self._optimization.ready_to_predict() as network:
+            score = float(self._validate(network))
+        self.history.validation.append(ValidationScore(self._now.samples, score))
+        if self._plan.patience is not None and count_since_best(self._scores()) == 0:
+            self._optimization.remember_as_best()
+        self._now = self._now._replace(validations=len(self.history.validation))
+        self._read_clock()
+
+    def _show(self, bar: "tqdm[Any]") -> None:
+        """Bring the bar up to date; it ends where samples or time will run out."""
+        share = self._plan.share_spent(self.n_samples, self.n_seconds)
+        bar.total = max(self.n_samples, math.ceil(self.n_samples / share))
+        bar.set_postfix(loss=f"{self.history.steps[-1].loss:.4g}", refresh=False)
+        bar.update(self.n_samples - bar.n)
+
+
+def _check_weights(network: Network, history: TrainingHistory, plan: TrainingPlan) -> None:
     if not all(torch.isfinite(weights).all() for weights in network.parameters()):
         raise TrainingDivergedError(
             f"a weight is not finite after {history.steps[-1].samples:,} samples; lower the "
-            f"learning_rate ({budget.learning_rate:g})"
+            f"learning_rate ({plan.learning_rate:g})"
         )
-    return history
 
 
-def _run_steps(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    pairs: Pairs,
-    budget: TrainingBudget,
-    device: torch.device,
-    history: TrainingHistory,
-    bar: "tqdm[Any]",
-) -> None:
-    n_seen, share_spent = 0, 0.0
-    n_pairs = min(budget.batch_size, budget.max_samples)
-    batch = pairs.draw(n_pairs)
-    start = time.monotonic()  # after the first draw, which compiles its kernel
-    while share_spent < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = budget.learning_rate_at(share_spent)
-        loss = _take_step(network, optimizer, batch, device)
-        n_seen += n_pairs
-        bar.update(n_pairs)
-        # A GPU works on its queue while the CPU draws the next pairs; reading the loss waits.
-        n_pairs = min(budget.batch_size, budget.max_samples - n_seen)
-        batch = pairs.draw(n_pairs)
-        step = TrainingStep(n_seen, loss.item(), time.monotonic() - start)
-        _record(history, step, budget)
-        share_spent = budget.share_spent(n_seen, step.seconds)
-        # As many as the time limit, too, will leave room for.
-        bar.total = max(n_seen, math.ceil(n_seen / share_spent))
-        bar.set_postfix(loss=f"{step.loss:.4g}", refresh=False)
-    history.stopped_by = "max_seconds" if n_pairs else "max_samples"
-
-
-def _record(history: TrainingHistory, step: TrainingStep, budget: TrainingBudget) -> None:
-    if not math.isfinite(step.loss):
-        raise TrainingDivergedError(
-            f"the loss is {step.loss} after {step.samples:,} samples; lower the learning_rate "
-            f"({budget.learning_rate:g})"
-        )
-    history.steps.append(step)
-
-
-def _take_step(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: tuple[NDArray[np.float32], NDArray[np.float32]],
-    device: torch.device,
-) -> Tensor:
-    inputs, targets = (torch.from_numpy(half).to(device) for half in batch)
-    optimizer.zero_grad(set_to_none=True)
-    outputs = network(inputs.contiguous(memory_format=torch.channels_last))
-    loss = functional.smooth_l1_loss(outputs, targets)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return loss.detach()
-
-
-def _progress_bar(n_samples: int, show: bool) -> "tqdm[Any]":
+def _progress_bar(n_samples: int, n_seen: int, show: bool, description: str) -> "tqdm[Any]":
     """Make a bar that shows loss, samples/s and time left; none where output is no terminal."""
     return tqdm(
         total=n_samples,
+        initial=n_seen,
         unit=" samples",
-        desc="training",
+        desc=description,
         disable=None if show else True,
         dynamic_ncols=True,
     )
