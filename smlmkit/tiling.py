@@ -1,10 +1,10 @@
 """Tiles of an image as pure integers: where to read, what to keep, where to write."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from smlmkit.errors import InvalidInputError
+import numpy as np
+from numpy.typing import NDArray
 
 Slices = tuple[slice, slice]
 
@@ -27,58 +27,100 @@ class Tile(NamedTuple):
     write: Slices
 
 
-@dataclass(frozen=True)
-class TilePlan:
-    """Cut an image into tiles that are processed with a halo and written once.
+def cover(is_wanted: NDArray[np.bool_], side: int, halo: int) -> Iterator[Tile]:
+    """Cover what is wanted of an image with tiles that are processed with a halo and written once.
 
     Parameters
     ----------
-    shape : tuple of int
-        Shape of the image in pixels.
-    tile : int
-        Side of a tile in pixels; those at the far borders may be smaller.
+    is_wanted : ndarray of bool, shape (height, width)
+        What must lie in a tile.
+    side : int
+        Greatest side of a tile. Tiles side by side are about equally large.
     halo : int
-        Pixels around a tile that are read with it; the image's border cuts the halo.
+        Pixels around a tile that are read with it; the image's border cuts the halo. Gaps between
+        what is wanted that are not wider are bridged.
 
-    Raises
+    Yields
     ------
-    InvalidInputError
-        If a side or the tile is not positive, or the halo is negative.
+    Tile
+        What to read, to keep and to write.
 
     Examples
     --------
-    >>> [(tile.read[1], tile.write[1]) for tile in TilePlan((4, 10), tile=5, halo=2)]
-    [(slice(0, 7, None), slice(0, 5, None)), (slice(3, 10, None), slice(5, 10, None))]
+    >>> for tile in cover(np.ones((4, 10), bool), side=5, halo=2):
+    ...     print(tile.read[1], tile.crop[1], tile.write[1])
+    slice(0, 7, None) slice(0, 5, None) slice(0, 5, None)
+    slice(3, 10, None) slice(2, 7, None) slice(5, 10, None)
     """
+    height, width = is_wanted.shape
+    for band in _pieces(is_wanted, side, halo):
+        for columns in _pieces(is_wanted[band].T, side, halo):
+            for rows in _pieces(is_wanted[band, columns], side, gap=side):
+                write = slice(band.start + rows.start, band.start + rows.stop), columns
+                read = grow(write, halo, (height, width))
+                yield Tile(read, within(write, read), write)
 
-    shape: tuple[int, int]
-    tile: int
-    halo: int
 
-    def __post_init__(self) -> None:
-        if min(self.shape) < 1 or self.tile < 1 or self.halo < 0:
-            raise InvalidInputError(
-                f"tiles need positive sides and a halo of at least 0, got shape {self.shape}, "
-                f"tile {self.tile}, halo {self.halo}"
-            )
+def grow(box: Slices, margin: int, shape: tuple[int, int]) -> Slices:
+    """Add a margin to a box, as far as the plane goes.
 
-    def __len__(self) -> int:
-        rows, columns = (-(-side // self.tile) for side in self.shape)
-        return rows * columns
+    Parameters
+    ----------
+    box : tuple of slice
+        Rows and columns.
+    margin : int
+        What to add on all four sides.
+    shape : tuple of int
+        Height and width of the plane.
 
-    def __iter__(self) -> Iterator[Tile]:
-        height, width = self.shape
-        for top in range(0, height, self.tile):
-            for left in range(0, width, self.tile):
-                rows, columns = self._axis(top, height), self._axis(left, width)
-                yield Tile(*zip(rows, columns, strict=True))
+    Returns
+    -------
+    tuple of slice
+        Rows and columns of the larger box.
 
-    def _axis(self, start: int, side: int) -> tuple[slice, slice, slice]:
-        """Give what to read, keep and write along one axis."""
-        stop = min(start + self.tile, side)
-        read_start, read_stop = max(start - self.halo, 0), min(stop + self.halo, side)
-        return (
-            slice(read_start, read_stop),
-            slice(start - read_start, stop - read_start),
-            slice(start, stop),
-        )
+    Examples
+    --------
+    >>> grow((slice(5, 8), slice(2, 4)), 3, shape=(10, 20))
+    (slice(2, 10, None), slice(0, 7, None))
+    """
+    rows, columns = (
+        slice(max(part.start - margin, 0), min(part.stop + margin, length))
+        for part, length in zip(box, shape, strict=True)
+    )
+    return rows, columns
+
+
+def within(box: Slices, outer: Slices) -> Slices:
+    """Tell where a box lies in a larger one.
+
+    Parameters
+    ----------
+    box, outer : tuple of slice
+        Rows and columns on the same plane.
+
+    Returns
+    -------
+    tuple of slice
+        Rows and columns of `box`, counted from the corner of `outer`.
+
+    Examples
+    --------
+    >>> within((slice(5, 8), slice(2, 4)), outer=(slice(2, 10), slice(0, 7)))
+    (slice(3, 6, None), slice(2, 4, None))
+    """
+    rows, columns = (
+        slice(part.start - around.start, part.stop - around.start)
+        for part, around in zip(box, outer, strict=True)
+    )
+    return rows, columns
+
+
+def _pieces(is_wanted: NDArray[np.bool_], side: int, gap: int) -> Iterator[slice]:
+    """Cut the first axis into pieces up to `side` long that hold what is wanted."""
+    places = np.flatnonzero(is_wanted.any(axis=1))
+    for run in np.split(places, np.flatnonzero(np.diff(places) > gap + 1) + 1):
+        if run.size:
+            start, stop = int(run[0]), int(run[-1]) + 1
+            n_pieces = -(-(stop - start) // side)
+            edges = [start + (stop - start) * i // n_pieces for i in range(n_pieces + 1)]
+            yield from map(slice, edges[:-1], edges[1:])

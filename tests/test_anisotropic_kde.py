@@ -23,7 +23,7 @@ from smlmkit import (
 from smlmkit._kernels.anisotropic import _integrate_window, _sample_window
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 from smlmkit.scoring import compare_held_out
-from smlmkit.tiling import TilePlan
+from smlmkit.tiling import cover
 
 MIN_VARIANCE = 0.25
 
@@ -266,7 +266,7 @@ class TestBothModes:
         image = image_of(sparse_counts((90, 110)))
         kde = AnisotropicKDE(window=7, scale=3, mode=mode)
         whole, tiled = kde.transform(image), np.full(image.shape, np.nan, np.float32)
-        for tile in TilePlan(image.shape, tile=32, halo=kde.window - 1):
+        for tile in cover(np.ones(image.shape, bool), 32, halo=kde.window - 1):
             tiled[tile.write] = kde.transform(image[tile.read]).to_numpy()[tile.crop]
         np.testing.assert_allclose(tiled, whole, rtol=1e-6, atol=1e-7)
 
@@ -500,7 +500,7 @@ class TestNeighbors:
         reach = 4 * aspect * s + max(3 * np.sqrt(aspect) * radius, 9 * aspect * s)
         halo = int(np.ceil(reach / 20))
         whole, tiled = kde.transform(image), np.full(image.shape, np.nan)
-        for tile in TilePlan(image.shape, tile=40, halo=halo):
+        for tile in cover(np.ones(image.shape, bool), 40, halo=halo):
             tiled[tile.write] = kde.transform(image[tile.read]).to_numpy()[tile.crop]
         np.testing.assert_allclose(tiled, whole, atol=1e-6)
 
@@ -577,7 +577,7 @@ class TestAdaptive:
         image = image_of(sparse_counts((90, 110), mean=0.3))
         kde = AdaptiveKDE(sigma=15, max_factor=1.5, reference=2000)
         whole, tiled = kde.transform(image), np.full(image.shape, np.nan)
-        for tile in TilePlan(image.shape, tile=32, halo=24):
+        for tile in cover(np.ones(image.shape, bool), 32, halo=24):
             tiled[tile.write] = kde.transform(image[tile.read]).to_numpy()[tile.crop]
         np.testing.assert_allclose(tiled, whole, atol=1e-5)
 

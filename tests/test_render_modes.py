@@ -13,7 +13,7 @@ from smlmkit import Localizations, PixelGrid, Renderer
 from smlmkit.drawing import draw_counts
 from smlmkit.errors import InvalidInputError, UnusedRowsWarning
 from smlmkit.images import grid_of
-from smlmkit.tiling import TilePlan
+from smlmkit.tiling import cover
 
 FIELD = (-30.0, 100.0, 570.0, 900.0)
 SIZE = 10.0
@@ -202,7 +202,7 @@ class TestEveryMode:
         halo = {"histogram": 0, "gaussian": 16, "average_shifted": 4}[mode]
         whole = render(table, **parameters)
         grid, tiled = grid_of(whole), np.full(whole.shape, np.nan)
-        for tile in TilePlan(whole.shape, tile=20, halo=halo):
+        for tile in cover(np.ones(whole.shape, bool), 20, halo=halo):
             rows, columns = tile.read
             y, x = grid.origin
             box = (
