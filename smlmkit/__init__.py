@@ -13,9 +13,11 @@ _HOME_OF_NAME = {
     "AnisotropicKDE": "kde",
     "AreaFRCLoss": "nn.losses",
     "CountFilter": "filters",
+    "DynamicHalves": "strategies",
     "FRCCurve": "resolution",
     "FRCScorer": "scoring",
     "FieldOfView": "grid",
+    "FixedHalves": "strategies",
     "FrameWindow": "filters",
     "GaussianKDE": "kde",
     "IsolatedFilter": "filters",
@@ -23,6 +25,7 @@ _HOME_OF_NAME = {
     "Localizations": "localizations",
     "MSSSIMScorer": "scoring",
     "N2NReconstructor": "reconstruct",
+    "NoiseToClean": "strategies",
     "PSNRScorer": "scoring",
     "PixelGrid": "grid",
     "PoissonScorer": "scoring",
@@ -30,6 +33,7 @@ _HOME_OF_NAME = {
     "SSIMScorer": "scoring",
     "SmlmkitError": "errors",
     "SmlmkitWarning": "errors",
+    "SparseToDense": "strategies",
     "Thin": "filters",
     "concat": "localizations",
     "decorrelation_resolution": "resolution",
@@ -101,3 +105,7 @@ if TYPE_CHECKING:
     from smlmkit.scoring import SSIMScorer as SSIMScorer
     from smlmkit.simulate.datasets import make_acquisitions as make_acquisitions
     from smlmkit.simulate.datasets import make_filaments as make_filaments
+    from smlmkit.strategies import DynamicHalves as DynamicHalves
+    from smlmkit.strategies import FixedHalves as FixedHalves
+    from smlmkit.strategies import NoiseToClean as NoiseToClean
+    from smlmkit.strategies import SparseToDense as SparseToDense

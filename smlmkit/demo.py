@@ -87,15 +87,20 @@ def run_demo(
     fovs = [read_localizations(path) for path in paths]
     model = N2NReconstructor(
         pixel_size=PIXEL_SIZE,
-        width=24,
+        network="light",
+        patch_size=128,
         batch_size=16,
+        loss="mse + 0.02*frc",
         learning_rate=1e-3,
         schedule="linear",
+        max_gradient_norm=0.1,
+        precision="auto",
+        tta=True,
         max_seconds=60 * minutes,
         random_state=seed,
     )
     model.fit(fovs[:-1])
-    history = model.history_
+    [history] = model.histories_
     report(
         f"trained on {len(fovs) - 1} of them: {history.samples[-1]:,} pairs in "
         f"{history.seconds[-1]:.0f} s, without ground truth"

@@ -45,5 +45,9 @@ class EmptyPredictionWarning(SmlmkitWarning):
     """A network that sees nothing in a table that holds localizations."""
 
 
+class UnfamiliarTableWarning(SmlmkitWarning):
+    """A table that is far from those which a network was trained on, with by how much."""
+
+
 class FitInterruptedWarning(SmlmkitWarning):
     """Training stopped early on Ctrl-C; the weights reached so far are kept."""

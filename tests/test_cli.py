@@ -257,6 +257,37 @@ def test_train_then_reconstruct_a_folder(run, acquisitions, model, tmp_path):
     np.testing.assert_array_equal(tifffile.imread(out / "fov_02.tif"), stored)
 
 
+def test_training_by_all_options_then_opinions_and_their_deviation(run, acquisitions, tmp_path):
+    model, out = tmp_path / "model.smlmkit", tmp_path / "out"
+    code, told, _ = run(
+        *("train", acquisitions, "-o", model, "--strategy", "sparse2dense", "--network", "light"),
+        *("--loss", "mse + 0.02*frc", "--schedule", "one_cycle", "--max-gradient-norm", 0.1),
+        *("--n-estimators", 2, "--early-stopping", "--epoch-size", 8, "--precision", "auto"),
+        *("--checkpoint-folder", tmp_path / "checkpoints", "--patch-size", 16, "--depth", 2),
+        *("--width", 4, "--batch-size", 4, "--max-samples", 16),
+    )
+    assert code == 0
+    assert "trained on 1 tables, 32 pairs" in told
+    assert "held-out FRC area" in told
+    code, told, _ = run(
+        "reconstruct", acquisitions, out, "-m", model, "--format", "tiff", "--tta", "--deviation"
+    )
+    assert code == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "fov_01.tif", "fov_01_deviation.tif", "fov_02.tif", "fov_02_deviation.tif",
+    ]  # fmt: skip
+
+
+def test_a_deviation_of_one_opinion_is_refused_before_work_starts(
+    run, acquisitions, model, tmp_path
+):
+    out = tmp_path / "out"
+    code, _, err = run("reconstruct", acquisitions, out, "-m", model, "--deviation")
+    assert code == 2
+    assert "--deviation of a single network needs --tta" in err
+    assert not out.exists()
+
+
 def test_reconstruct_reports_a_bad_table_and_goes_on(run, acquisitions, model, tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()

@@ -30,25 +30,46 @@ IMAGE_SUFFIXES = {"ome-zarr": ".ome.zarr", "tiff": ".tif", "png": ".png"}
 @click.option("--out", "-o", required=True, type=output, help="The model file, *.smlmkit.")
 @click.option(
     "--strategy",
-    type=click.Choice(["dynamic", "fixed"]),
+    type=click.Choice(["dynamic", "fixed", "sparse2dense"]),
     default="dynamic",
     show_default=True,
-    help="Draw every training pair anew, or split every table once.",
+    help="Draw every training pair anew, split every table once, or learn density estimates.",
 )
 @pixel_size
 @click.option("--patch-size", type=int, default=64, show_default=True, help="In pixels.")
-@click.option("--width", type=int, default=48, show_default=True, help="Filters a convolution.")
-@click.option("--depth", type=int, default=4, show_default=True, help="Levels of the U-Net.")
+@click.option(
+    "--network", type=click.Choice(["unet", "pix2pix", "light"]), default="unet", show_default=True
+)
+@click.option("--width", type=int, help="Filters a convolution; by default the paper's.")
+@click.option("--depth", type=int, help="Levels of the network; by default the paper's.")
+@click.option(
+    "--loss", default="smooth_l1", show_default=True, help="Such as 'ms_ssim + frc + 0.1*l1'."
+)
 @click.option("--batch-size", type=int, default=128, show_default=True)
 @click.option("--max-samples", type=int, default=1_000_000, show_default=True)
 @click.option("--max-minutes", type=POSITIVE, help="Time limit of training.")
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True)
 @click.option(
     "--schedule",
-    type=click.Choice(["constant", "linear"]),
+    type=click.Choice(["constant", "linear", "cosine", "one_cycle"]),
     default="constant",
     show_default=True,
-    help="Whether the learning rate stays or falls to 0.",
+    help="How the learning rate changes.",
+)
+@click.option("--max-gradient-norm", type=POSITIVE, help="Shorten longer gradients to this.")
+@click.option("--early-stopping", is_flag=True, help="Hold out tables, stop at their best score.")
+@click.option("--epoch-size", type=int, default=100_000, show_default=True, help="In pairs.")
+@click.option("--n-estimators", type=int, default=1, show_default=True, help="Of an ensemble.")
+@click.option(
+    "--checkpoint-folder",
+    type=click.Path(file_okay=False),
+    help="Save the state there every minute; after a crash the same command goes on.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, ...")
 @seed
@@ -69,7 +90,8 @@ def train(
     """Train Noise2Noise on tables, without ground truth.
 
     The defaults are those of the paper, which take hours on a GPU. For minutes on a CPU:
-    --width 24 --batch-size 16 --learning-rate 1e-3 --schedule linear --max-minutes 10.
+    --network light --patch-size 128 --batch-size 16 --loss "mse + 0.02*frc" --learning-rate 1e-3
+    --schedule linear --max-gradient-norm 0.1 --precision auto --max-minutes 10.
     Ctrl-C ends training early and saves the weights reached so far.
     """
     from smlmkit.reconstruct import N2NReconstructor
@@ -80,13 +102,16 @@ def train(
     model = N2NReconstructor(max_seconds=max_seconds, random_state=seed, **parameters)
     model.fit(fovs)
     model.save(out, overwrite=overwrite)
-    history = model.history_
+    histories = model.histories_
+    score = model.training_summary_["held_out_score"]
     click.echo(
-        f"{out}: trained on {len(fovs)} tables, {history.samples[-1]:,} pairs in "
-        f"{history.seconds[-1]:.0f} s, last loss {history.loss[-1]:.4g}, "
-        f"stopped by {history.stopped_by}"
+        f"{out}: trained on {model.training_summary_['n_fields']} tables, "
+        f"{sum(history.samples[-1] for history in histories):,} pairs in "
+        f"{sum(history.seconds[-1] for history in histories):.0f} s, last loss "
+        f"{histories[-1].loss[-1]:.4g}, stopped by {histories[-1].stopped_by}"
+        + ("" if score is None else f", held-out FRC area {score:.4f}")
     )
-    if history.stopped_by == "interrupt":
+    if histories[-1].stopped_by == "interrupt":
         context.exit(130)
 
 
@@ -103,6 +128,10 @@ def train(
     show_default=True,
     help="May be given several times.",
 )
+@click.option("--tta", is_flag=True, help="Average over the eight flips and quarter turns.")
+@click.option(
+    "--deviation", is_flag=True, help="Also write where the opinions differ, as *_deviation."
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, ...")
 @camera_pixel_size
 @overwrite
@@ -114,6 +143,8 @@ def reconstruct(
     out: Path,
     model: Path,
     formats: tuple[str, ...],
+    tta: bool,
+    deviation: bool,
     device: str,
     camera_pixel_size: float | None,
     overwrite: bool,
@@ -126,22 +157,33 @@ def reconstruct(
     from smlmkit.reconstruct import load_model
 
     tables = find_tables(inputs)
-    targets = {path: [out / (path.stem + IMAGE_SUFFIXES[f]) for f in formats] for path in tables}
+    parts = ("", "_deviation") if deviation else ("",)
+    targets = {
+        path: [[out / f"{path.stem}{part}{IMAGE_SUFFIXES[f]}" for f in formats] for part in parts]
+        for path in tables
+    }
     refuse_duplicates(tables)
-    refuse_existing([image for images in targets.values() for image in images], overwrite)
+    refuse_existing(
+        [file for parts in targets.values() for files in parts for file in files], overwrite
+    )
     fitted = load_model(model, device=device)
+    if tta:
+        fitted.set_params(tta=True)
+    if deviation and not fitted.tta and len(fitted.networks_) == 1 and not fitted.n_splits:
+        raise click.UsageError("--deviation of a single network needs --tta")
     make_folder(out)
     failed = 0
-    for path, images in targets.items():
+    for path, files_of_parts in targets.items():
         try:
-            reconstruction = fitted.predict(read_table(path, camera_pixel_size))
+            images = fitted.predict(read_table(path, camera_pixel_size), return_deviation=deviation)
         except SmlmkitError as error:
             say_error(error)
             failed += 1
             continue
-        for image in images:
-            write_image(reconstruction, image, overwrite=overwrite)
-            click.echo(str(image))
+        for image, files in zip(images if deviation else [images], files_of_parts, strict=True):
+            for file in files:
+                write_image(image, file, overwrite=overwrite)
+                click.echo(str(file))
     if failed:
         click.echo(f"{failed} of {len(targets)} tables could not be reconstructed", err=True)
         context.exit(1)
