@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from smlmkit import Localizations, Renderer
+from smlmkit import DynamicHalves, Localizations, Renderer
 from smlmkit.grid import PixelGrid
 from smlmkit.images import to_image
 from smlmkit.nn.inference import predict_image
-from smlmkit.nn.pairs import DynamicPairs
-from smlmkit.nn.unet import build_unet
+from smlmkit.nn.networks import build_network, specify_network
 from smlmkit.resolution import frc_curve
 
 N_MANY = 10_000_000
@@ -41,18 +40,19 @@ def test_crop_of_ten_million(benchmark, many):
 
 
 def test_pairs_of_a_batch(benchmark, many):
-    field = [(many.y[:200_000], many.x[:200_000], many.field_of_view)]
-    pairs = DynamicPairs(field, patch_size=64, pixel_size=10.0, keep=0.95, seed=0)
+    strategy = DynamicHalves()
+    pairs = strategy.make_pairs([many.select(slice(200_000))], patch_size=64, pixel_size=10, seed=0)
     inputs, _ = benchmark(pairs.draw, 128)
     assert inputs.shape == (128, 1, 64, 64)
 
 
 @pytest.mark.parametrize("tile", [256, 512, 1024])
 def test_prediction_of_a_million_pixels(benchmark, tile):
-    network = build_unet(depth=4, width=24, seed=0).to(memory_format=torch.channels_last)
+    network = build_network(specify_network("unet", width=24), seed=0, intensity=1.0)
+    network.to(memory_format=torch.channels_last)
     counts = np.random.default_rng(0).poisson(0.05, (1024, 1024)).astype(np.float32)
-    output = benchmark(predict_image, network, counts, CPU, tile=tile)
-    assert output.shape == counts.shape
+    output, _ = benchmark(predict_image, [network], [counts[np.newaxis]], CPU, tile=tile)
+    assert output.shape == (1, *counts.shape)
 
 
 def test_frc_of_four_million_pixels(benchmark):

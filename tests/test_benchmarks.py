@@ -17,24 +17,83 @@ def run_python(*options):
     return done.stdout
 
 
-def test_training_step():
-    printed = run_python("-m", "benchmarks.training_step", "--batch", 2, "--steps", 1)
-    assert len(printed.splitlines()) == 5
+def test_training_step(tmp_path):
+    out = tmp_path / "training_step.json"
+    run_python(
+        *("-m", "benchmarks.training_step", "--batch", 2, "--patch", 16, "--width", 2),
+        *("--depth", 1, "--fields", 1, "--repeats", 1, "--json", out),
+        *("--contenders", "plain", "float32", "bfloat16"),
+    )
+    sections = json.loads(out.read_text())["sections"]
+    steps, drawing, memory = sections.values()
+    assert [row["contender"] for row in steps] == ["plain", "float32", "bfloat16"]
+    assert max(row["share_of_float32"] for row in drawing) < 0.1
+    assert memory[0]["MiB"] < 50
+
+
+def test_prediction(tmp_path):
+    out = tmp_path / "prediction.json"
+    run_python(
+        *("-m", "benchmarks.prediction", "--size", 256, "--depth", 2, "--width", 2),
+        *("--tiles", 64, "--repeats", 1, "--check-size", 128),
+        *("--memory-sizes", 128, 256, "--json", out),
+    )
+    assert max(differences_in(json.loads(out.read_text()))) < 5e-6
+
+
+def differences_in(record):
+    """Give every value of a key "difference", however deep it lies."""
+    parts = record.values() if isinstance(record, dict) else record
+    for part in parts:
+        if isinstance(part, dict | list):
+            yield from differences_in(part)
+    if isinstance(record, dict) and "difference" in record:
+        yield record["difference"]
+
+
+def test_uncertainty(tmp_path):
+    out, picture = tmp_path / "uncertainty.json", tmp_path / "uncertainty.png"
+    run_python(
+        *("-m", "benchmarks.uncertainty", "--fields", 1, "--tests", 1, "--size", 1300),
+        *("--filaments", 4, "--networks", 2, "--splits", 2, "--samples", 16),
+        *("--depth", 1, "--width", 2, "--json", out, "--plot", picture),
+    )
+    images, deviations, reliability = json.loads(out.read_text())["sections"].values()
+    ways = {row["opinions of"]: row for row in deviations}
+    assert len(reliability) == 10 * len(ways) == 40
+    # A network that has hardly learnt is a blur, whose halves deviate as its noise does.
+    assert 1 < ways["2 splits"]["factor"] < 4
+    assert all(0 < row["error"] < 2 for row in images)
+    assert picture.stat().st_size > 10_000
+
+
+def test_careamics(tmp_path):
+    out = tmp_path / "careamics.json"
+    run_python(
+        *("-m", "benchmarks.careamics", "--fields", 1, "--field-size", 1500, "--minutes", 0.01),
+        *("--width", 2, "--patch", 32, "--splits", 1, "--threads", 1, "--json", out),
+    )
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["method"] for row in rows] == [
+        "half A itself", "smlmkit, plain", "smlmkit, fixed", "smlmkit, dynamic",
+    ]  # fmt: skip
+    assert all(row["samples"] > 0 for row in rows[1:])
 
 
 def test_real_microtubules(real_data, tmp_path):
     run_python(
         *("-m", "benchmarks.real_microtubules"),
-        *("--data", real_data / "frcnet", "--minutes", 0.01, "--width", 2, "--out", tmp_path),
+        *("--data", real_data / "frcnet", "--test", "spot12"),
+        *("--minutes", 0.01, "--width", 2, "--out", tmp_path),
     )
-    record = json.loads((tmp_path / "real_microtubules_spot12.json").read_text())
+    record = json.loads((tmp_path / "real_microtubules_spot12_light.json").read_text())
     methods = {score["method"] for score in record["scores"]}
     assert len(record["training_fields"]) == 6
-    assert len(record["scores"]) == 3 * len(methods) == 21
+    assert len(record["scores"]) == 3 * len(methods) == 24
     # Known from counting: the area of the raw half is 0.30 on this field.
     raw = [score["frc_area_0.2"] for score in record["scores"] if score["method"] == "raw"]
     assert sum(raw) / 3 == pytest.approx(0.303, abs=0.005)
-    assert (tmp_path / "real_microtubules_spot12.png").stat().st_size > 10_000
+    assert (tmp_path / "real_microtubules_spot12_light.png").stat().st_size > 10_000
 
 
 def test_rendering(real_data, tmp_path):
