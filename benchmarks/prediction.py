@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from benchmarks.rendering import as_markdown, most_memory_of
 from smlmkit.nn.base import Network
+from smlmkit.nn.devices import move_network
 from smlmkit.nn.inference import predict_image
 from smlmkit.nn.networks import build_network, specify_network
 
@@ -91,7 +92,7 @@ def make_network(depth: int, width: int) -> Network:
     for name, values in network.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(values, 0.1, 0.1, generator)
-    return network
+    return move_network(network, CPU)
 
 
 def make_fields(size: int) -> dict[str, Counts]:
