@@ -169,7 +169,7 @@ def reconstruct(
     fitted = load_model(model, device=device)
     if tta:
         fitted.set_params(tta=True)
-    if deviation and not fitted.tta and len(fitted.networks_) == 1 and not fitted.n_splits:
+    if deviation and fitted.n_opinions_ < 2:
         raise click.UsageError("--deviation of a single network needs --tta")
     make_folder(out)
     failed = 0

@@ -52,21 +52,8 @@ class Network(nn.Module, ABC):
         """
 
     @abstractmethod
-    def transform(self, image: Tensor, keep: Slices) -> Tensor:
-        """Apply the network to an image whose shape was checked.
-
-        Parameters
-        ----------
-        image : Tensor of shape (n, n_slices, height, width)
-            Counts.
-        keep : tuple of slice
-            The rows and columns of the output that are wanted.
-
-        Returns
-        -------
-        Tensor of shape (n, n_slices, rows, columns)
-            Densities on the scale of the training target.
-        """
+    def _transform(self, image: Tensor, keep: Slices) -> Tensor:
+        """Apply the network as `forward` does, to an image whose shape was checked."""
 
     def forward(self, image: Tensor, keep: Slices | None = None) -> Tensor:
         """Reconstruct images.
@@ -96,7 +83,7 @@ class Network(nn.Module, ABC):
                 f"are multiples of {self.multiple} pixels, "
                 f"got {n_slices} slices of {height} x {width} pixels"
             )
-        return self.transform(image, keep or (slice(0, height), slice(0, width)))
+        return self._transform(image, keep or (slice(0, height), slice(0, width)))
 
     def get_random_state(self) -> dict[str, list[int]]:
         """Tell where the network's own randomness in training stands.

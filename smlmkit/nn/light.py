@@ -64,21 +64,7 @@ class LightUNet(Network):
         if self.blur is not None:
             self.blur.reset_to_blur()
 
-    def transform(self, image: Tensor, keep: Slices) -> Tensor:
-        """Apply the network to an image whose shape was checked.
-
-        Parameters
-        ----------
-        image : Tensor of shape (n, n_slices, height, width)
-            Counts.
-        keep : tuple of slice
-            The rows and columns of the output that are wanted.
-
-        Returns
-        -------
-        Tensor of shape (n, n_slices, rows, columns)
-            Densities on the scale of the training target.
-        """
+    def _transform(self, image: Tensor, keep: Slices) -> Tensor:
         rows, columns = (slice(part.start // 2, -(-part.stop // 2)) for part in keep)
         blocks = self.unet(functional.pixel_unshuffle(image, _BLOCK), (rows, columns))
         output = crop(functional.pixel_shuffle(blocks, _BLOCK), keep, doubled((rows, columns)))

@@ -137,21 +137,7 @@ class Pix2Pix(Network):
                 layer.seed = int(torch.randint(2**63 - 1, (), generator=generator))
                 layer.n_draws = 0
 
-    def transform(self, image: Tensor, keep: Slices) -> Tensor:
-        """Apply the network to an image whose shape was checked.
-
-        Parameters
-        ----------
-        image : Tensor of shape (n, n_slices, height, width)
-            Counts.
-        keep : tuple of slice
-            The rows and columns of the output that are wanted.
-
-        Returns
-        -------
-        Tensor of shape (n, n_slices, rows, columns)
-            Densities on the scale of the training target.
-        """
+    def _transform(self, image: Tensor, keep: Slices) -> Tensor:
         skipped = [self.first(image / self.intensity)]
         for level in self.down:
             skipped.append(level(skipped[-1]))

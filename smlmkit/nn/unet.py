@@ -136,21 +136,7 @@ class UNet(Network):
             with torch.no_grad():
                 self.output.weight *= FIRST_SCALE
 
-    def transform(self, image: Tensor, keep: Slices) -> Tensor:
-        """Apply the network to an image whose shape was checked.
-
-        Parameters
-        ----------
-        image : Tensor of shape (n, n_slices, height, width)
-            Counts.
-        keep : tuple of slice
-            The rows and columns of the output that are wanted.
-
-        Returns
-        -------
-        Tensor of shape (n, n_slices, rows, columns)
-            Densities on the scale of the training target.
-        """
+    def _transform(self, image: Tensor, keep: Slices) -> Tensor:
         features, skipped = image, []
         for convolutions in self.down:
             features = convolutions(features)

@@ -144,6 +144,8 @@ class N2NReconstructor(BaseEstimator):
     ----------
     networks_ : list of torch.nn.Module
         The `n_estimators` trained networks, on the CPU.
+    n_opinions_ : int
+        Opinions over which `predict` averages; it follows `tta` and `n_splits`.
     histories_ : list of TrainingHistory
         Of each network: samples, loss and seconds at every training step, held-out scores after
         every epoch, and why training stopped.
@@ -397,8 +399,7 @@ class N2NReconstructor(BaseEstimator):
         """
         check_is_fitted(self, "networks_")
         now = check_parameters(self.get_params(deep=False))
-        n_opinions = len(self.networks_) * (8 if self.tta else 1) * max(1, 2 * self.n_splits)
-        if return_deviation and n_opinions < 2:
+        if return_deviation and self.n_opinions_ < 2:
             raise InvalidInputError(
                 "a single opinion has no deviation: n_estimators above 1, tta=True or n_splits "
                 "above 0 give several"
@@ -439,6 +440,11 @@ class N2NReconstructor(BaseEstimator):
         if not return_deviation:
             return images[0] if single else images
         return (images[0], deviations[0]) if single else (images, deviations)
+
+    @property
+    def n_opinions_(self) -> int:
+        """Opinions over which `predict` averages."""
+        return len(self.networks_) * (8 if self.tta else 1) * max(1, 2 * self.n_splits)
 
     def fit_predict(self, X: Any, y: object = None) -> Any:
         """Train on tables and reconstruct the same tables.

@@ -59,7 +59,7 @@ class OneConvolution(Network):
         nn.init.normal_(self.output.weight, 0, 0.3, generator=generator)
         nn.init.zeros_(self.output.bias)
 
-    def transform(self, image, keep):
+    def _transform(self, image, keep):
         self.batch_sizes.append(len(image))
         return self.norm(self.output(image))
 
