@@ -1,7 +1,7 @@
 """Filters: tables become smaller tables, and counts in images are cleaned of stray ones."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from smlmkit.errors import InvalidInputError
 from smlmkit.grid import FieldOfView
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.samples import numeric_column
+from smlmkit.tiling import TileNeeds
 
 TableFunction = Callable[[Localizations], Localizations]
 Range = tuple[float | None, float | None]
@@ -104,6 +105,13 @@ class LocalizationFilter(TableTransformer):
 
         return keep_in_ranges
 
+    def _table_needs(self, maxima: Mapping[str, float]) -> TileNeeds:
+        highs = {column: _check_range(column, given)[1] for column, given in self.ranges.items()}
+        lowered = {
+            column: high for column, high in highs.items() if high < maxima.get(column, math.inf)
+        }
+        return TileNeeds(maxima=lowered)
+
 
 class IsolatedFilter(TableTransformer):
     """Drop isolated localizations: keep those with neighbours.
@@ -160,6 +168,9 @@ class IsolatedFilter(TableTransformer):
 
         return keep_with_neighbors
 
+    def _table_needs(self, maxima: Mapping[str, float]) -> TileNeeds:  # noqa: ARG002
+        return TileNeeds(reach=float(self.radius))
+
 
 class CountFilter(ImageTransformer):
     """Empty the pixels of an image that hold few localizations.
@@ -206,6 +217,9 @@ class CountFilter(ImageTransformer):
             return image.copy(data=values)
 
         return empty_low_counts
+
+    def _image_needs(self, pixel_size: float) -> TileNeeds:
+        return TileNeeds(pixel_size=pixel_size)
 
 
 class FrameWindow(TableTransformer):
@@ -269,6 +283,12 @@ class FrameWindow(TableTransformer):
 
         return keep_window
 
+    def _table_needs(self, maxima: Mapping[str, float]) -> TileNeeds:  # noqa: ARG002
+        raise InvalidInputError(
+            "FrameWindow draws frames by all localizations of a field, which no tile knows: give "
+            "LocalizationFilter(frame=(first, last)) instead"
+        )
+
     def _check_fraction(self) -> tuple[float, float]:
         given = self.fraction
         pair = tuple(given) if isinstance(given, tuple | list) else (given, given)
@@ -317,6 +337,12 @@ class Thin(TableTransformer):
             raise InvalidInputError(f"fraction must be a number in [0, 1], got {self.fraction!r}")
         random = random_source(self.random_state)
         return lambda fov: fov.thin(self.fraction, random)
+
+    def _table_needs(self, maxima: Mapping[str, float]) -> TileNeeds:  # noqa: ARG002
+        raise InvalidInputError(
+            "Thin draws anew for every tile, and tiles overlap: thin the whole table before, by "
+            "Localizations.thin"
+        )
 
 
 def _is_real(number: object) -> bool:

@@ -1,5 +1,6 @@
 """Kernel density estimates: a sparse image becomes a smooth one of the same mass."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -9,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smlmkit._checks import check_nonnegative, check_positive, check_whole
+from smlmkit._kernels.gaussian import REACH
 from smlmkit._threads import check_threads
 from smlmkit._transformers import ImageTransformer, StatelessTransformer
 from smlmkit.drawing import canvas_for, draw_gaussians
@@ -19,6 +21,7 @@ from smlmkit.localizations import Localizations
 from smlmkit.neighborhoods import Neighborhood, draw_by_neighbors, spread_by_windows
 from smlmkit.samples import as_fovs, as_images
 from smlmkit.smoothing import gaussian_profile, smooth_separably
+from smlmkit.tiling import FieldFacts, TileNeeds
 
 Pixels = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -75,6 +78,9 @@ class GaussianKDE(ImageTransformer):
             smooth_separably(plane, profile, n_threads)
         return image.copy(data=smooth)
 
+    def _image_needs(self, pixel_size: float) -> TileNeeds:
+        return TileNeeds(reach=_smoothing_reach(self.sigma, pixel_size), pixel_size=pixel_size)
+
 
 class AdaptiveKDE(ImageTransformer):
     """Smooth images with an isotropic Gaussian that is narrower where localizations are denser.
@@ -105,8 +111,8 @@ class AdaptiveKDE(ImageTransformer):
     deviation ``sigma * (f / reference) ** -exponent`` (Abramson, Annals of Statistics 10, 1982),
     integrated over the pixels. The sum of the image is kept.
 
-    An image can be made tile by tile with a halo of ``4 (1 + 2 max_factor) sigma`` if `reference`
-    is given.
+    An image can be made tile by tile with a halo of ``4 (1 + 2 max_factor) sigma`` and two pixels
+    if `reference` is given.
 
     Examples
     --------
@@ -163,6 +169,18 @@ class AdaptiveKDE(ImageTransformer):
             )
 
         return _estimate_planes(image, spread)
+
+    def _image_needs(self, pixel_size: float) -> TileNeeds:
+        if self.reference is None:
+            raise InvalidInputError(
+                "without a reference, a field's own mean density is it, which no tile knows: give "
+                "reference in localizations per square micrometre"
+            )
+        # A Gaussian that ends at the border of what is read is normalised to the part inside, and
+        # so another one over its whole width. The pixel is for rounding.
+        widest = 2 * REACH * self.max_factor * self.sigma + pixel_size
+        pilot = _smoothing_reach(self.sigma, pixel_size)
+        return TileNeeds(reach=pilot + widest, pixel_size=pixel_size)
 
     def _factors(self, pilot: Pixels, mass: Floats, pixel_size: float) -> Floats:
         """Give each occupied pixel's width as a multiple of sigma."""
@@ -255,8 +273,9 @@ class AnisotropicKDE(StatelessTransformer):
 
     The time goes with the number of localizations times that of their neighbours. With s the
     larger of sigma and half a pixel, an image can be made tile by tile with a halo of
-    ``4 max_aspect s + max(3 sqrt(max_aspect) radius, 9 max_aspect s)``. A table is drawn on the
-    grid that covers its field of view; for another one, or for depths, put a `Renderer` before.
+    ``(4 max_aspect + 5 sharpening) s + max(3 sqrt(max_aspect) radius, 9 max_aspect s)`` and a
+    pixel. A table is drawn on the grid that covers its field of view; for another one, or for
+    depths, put a `Renderer` before.
 
     References
     ----------
@@ -364,6 +383,22 @@ class AnisotropicKDE(StatelessTransformer):
             draw_by_neighbors(*points, shape, grid, grid.field_of_view, density, n_threads)
 
         return _estimate_planes(sample, spread)
+
+    def _tile_needs(self, facts: FieldFacts) -> TileNeeds:
+        if self.support == "window":
+            size = facts.pixel_size_for("AnisotropicKDE")
+            return TileNeeds(reach=(self.window - 1) * size, pixel_size=size)
+        size = float(self.pixel_size) if facts.pixel_size is None else facts.pixel_size
+        # As the docstring says; each of its numbers is rounded up but for the fraction of a pixel
+        # that a Gaussian is wider by the pixel's own variance.
+        sigma = max(self.sigma, size / 2)
+        drawn = 4 * self.max_aspect * sigma + 5 * self.sharpening * sigma
+        shaped_by = max(3 * math.sqrt(self.max_aspect) * self.radius, 9 * self.max_aspect * sigma)
+        return TileNeeds(reach=drawn + shaped_by + size, pixel_size=size)
+
+
+def _smoothing_reach(sigma: float, pixel_size: float) -> float:
+    return 4 * sigma + pixel_size / 2
 
 
 def _estimate_planes(image: xr.DataArray, spread: Callable[[Pixels, Pixels], None]) -> xr.DataArray:

@@ -1,7 +1,7 @@
 """Renderer: a table of localizations becomes an image or a stack of images."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smlmkit._checks import check_nonnegative, check_positive, check_whole
+from smlmkit._kernels.gaussian import REACH
 from smlmkit._threads import check_threads
 from smlmkit._transformers import TableTransformer
 from smlmkit.drawing import (
@@ -26,6 +27,7 @@ from smlmkit.images import DENSITY_UNITS, to_image
 from smlmkit.localizations import Localizations
 from smlmkit.samples import numeric_column
 from smlmkit.smoothing import smooth_separably, triangular_profile
+from smlmkit.tiling import TileNeeds
 
 _LARGEST = np.finfo(np.float64).max
 _UNCERTAINTIES = ["uncertainty_y", "uncertainty_x"]
@@ -91,8 +93,9 @@ class Renderer(TableTransformer):
 
     An image can be made tile by tile: render ``table.crop(box)``, where the box is the tile and a
     halo, both of whole pixels, and drop the halo. Histograms need none, Gaussians 8 times the
-    largest standard deviation, averages of shifted histograms n - 1 pixels. A stack needs slices
-    by their edges and channels by their numbers, so that they are the same in every tile.
+    largest standard deviation and a pixel, averages of shifted histograms n - 1 pixels. A stack
+    needs slices by their edges and channels by their numbers, so that they are the same in every
+    tile.
 
     The parallel loops of all instances share one pool of threads, as many as there are cores. When
     several threads call at once, those of Dask's threaded scheduler for example, their loops take
@@ -186,6 +189,39 @@ class Renderer(TableTransformer):
             )
         return partial(self._render, n_threads=check_threads(self.n_threads))
 
+    def _table_needs(self, maxima: Mapping[str, float]) -> TileNeeds:
+        if self.grid is not None:
+            raise InvalidInputError(
+                "the tiles of a field have grids of their own: give pixel_size instead of grid"
+            )
+        if self.z_bins is not None and np.ndim(self.z_bins) == 0:
+            raise InvalidInputError(
+                f"z_bins={self.z_bins!r} slices would lie elsewhere in every tile: give their edges"
+            )
+        if isinstance(self.channels, str):
+            raise InvalidInputError(
+                f"channels={self.channels!r} would be others in every tile: list them"
+            )
+        return TileNeeds(reach=self._reach(maxima), pixel_size=float(self.pixel_size))
+
+    def _reach(self, maxima: Mapping[str, float]) -> float:
+        """Give how far from a pixel in nm lies what may change it."""
+        pixel_size = float(self.pixel_size)
+        if self.mode == "histogram":
+            return 0.0
+        if self.mode == "average_shifted":
+            return (self.n_shifts - 1) * pixel_size
+        widest = _largest_uncertainty(maxima) if self.sigma == "uncertainty" else float(self.sigma)
+        rule = self._sigma_rule()
+        sigma = min(max(widest * rule.scale, rule.low), rule.high)
+        # A Gaussian that ends at the border of what is read is normalised to the part inside, and
+        # so another one over its whole width. The pixel is for rounding.
+        return 2 * REACH * sigma + pixel_size
+
+    def _sigma_rule(self) -> SigmaRule:
+        cap = np.inf if self.max_sigma is None else float(self.max_sigma)
+        return SigmaRule(float(self.sigma_scale), float(self.min_sigma), cap)
+
     def _render(self, table: Localizations, n_threads: int) -> xr.DataArray:
         table = _drop_unusable(table, self._columns_needed(table))
         channels = _channels(table, self.channels)
@@ -246,11 +282,9 @@ class Renderer(TableTransformer):
                 sigmas = points["uncertainty_y"], points["uncertainty_x"]
             else:
                 sigmas = (np.array([float(self.sigma)]),) * 2
-            cap = np.inf if self.max_sigma is None else float(self.max_sigma)
-            rule = SigmaRule(float(self.sigma_scale), float(self.min_sigma), cap)
             return draw_gaussians(
                 *(points.y, points.x, *sigmas, grid, box, plane),
-                rule=rule,
+                rule=self._sigma_rule(),
                 weights=weights,
                 n_threads=n_threads,
             )
@@ -260,6 +294,13 @@ class Renderer(TableTransformer):
         if self.mode == "average_shifted":
             smooth_separably(plane, triangular_profile(self.n_shifts), n_threads)
         return n_outside
+
+
+def _largest_uncertainty(maxima: Mapping[str, float]) -> float:
+    try:
+        return max(0.0, *(maxima[name] for name in _UNCERTAINTIES))
+    except KeyError as missing:
+        raise InvalidInputError(f"there is no column {missing}: give sigma in nm") from None
 
 
 def _check_z_bins(z_bins: Any) -> None:

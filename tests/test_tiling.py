@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from smlmkit.tiling import cover, grow, within
+from smlmkit.errors import InvalidInputError
+from smlmkit.tiling import FieldFacts, TileGrid, TileNeeds, cover, grow, within
 
 planes = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12))
 sides = st.integers(1, 15)
@@ -65,3 +66,81 @@ def test_a_box_is_found_again_within_a_larger_one(data, shape, margin):
     for small, large, length in zip((rows, columns), larger, shape, strict=True):
         assert small.start - large.start == margin or large.start == 0
         assert large.stop - small.stop == margin or large.stop == length
+
+
+shapes = array_shapes(min_dims=2, max_dims=2, max_side=20)
+
+
+@given(shapes, sides, halos)
+def test_regular_tiles_hold_every_pixel_once(shape, side, halo):
+    image = np.arange(shape[0] * shape[1]).reshape(shape)
+    output, n_writes = np.full(shape, -1), np.zeros(shape, int)
+    tiles = TileGrid(shape, side, halo)
+    for read, crop, write in tiles:
+        output[write] = image[read][crop]
+        n_writes[write] += 1
+    assert np.all(n_writes == 1)
+    np.testing.assert_array_equal(output, image)
+    assert len(list(tiles)) == len(tiles) == tiles.n_rows * tiles.n_columns
+
+
+@given(shapes, sides, halos)
+def test_regular_tiles_lie_at_multiples_of_their_side_and_come_row_by_row(shape, side, halo):
+    tiles = TileGrid(shape, side, halo)
+    places = [(row, column) for row in range(tiles.n_rows) for column in range(tiles.n_columns)]
+    for place, tile in zip(places, tiles, strict=True):
+        assert tile == tiles.tile(*place)
+        for number, part, around, length in zip(place, tile.write, tile.read, shape, strict=True):
+            assert part == slice(number * side, min(length, (number + 1) * side))
+            assert around == slice(max(part.start - halo, 0), min(part.stop + halo, length))
+
+
+@pytest.mark.parametrize("place", [(-1, 0), (0, -1), (2, 0), (0, 3)])
+def test_a_tile_that_is_not_there_is_refused(place):
+    with pytest.raises(InvalidInputError, match=r"there is no tile \(.*\) in 2 x 3 tiles"):
+        TileGrid((10, 15), 5, 1).tile(*place)
+
+
+@pytest.mark.parametrize(
+    ("shape", "side", "halo", "message"),
+    [
+        ((0, 5), 3, 1, "height must be a whole number of at least 1, got 0"),
+        ((5, 2.5), 3, 1, "width must be a whole number"),
+        ((5, 5), 0, 1, "side must be a whole number of at least 1, got 0"),
+        ((5, 5), 3, -1, "halo must be a whole number of at least 0, got -1"),
+    ],
+)
+def test_odd_tiles_are_refused(shape, side, halo, message):
+    with pytest.raises(InvalidInputError, match=message):
+        TileGrid(shape, side, halo)
+
+
+@pytest.mark.parametrize(
+    ("reach", "multiple", "pixel_size", "halo"),
+    [
+        (0, 1, 10, 0),
+        (40, 1, 10, 4),
+        (40.1, 1, 10, 5),
+        (64 * 13.3, 16, 13.3, 64),
+        (3 * 0.1, 1, 0.1, 3),  # 0.30000000000000004
+        (641, 16, 10, 80),
+        (1, 8, 10, 8),
+    ],
+)
+def test_a_halo_is_the_reach_in_whole_multiples(reach, multiple, pixel_size, halo):
+    assert TileNeeds(reach, multiple, pixel_size).halo_px == halo
+
+
+def test_tables_have_no_halo_in_pixels():
+    with pytest.raises(InvalidInputError, match="a halo has pixels only where an image leaves"):
+        _ = TileNeeds(reach=5).halo_px
+
+
+def test_facts_tell_tables_and_images_apart():
+    tables, images = FieldFacts(None, {}), FieldFacts(5.0, {})
+    tables.check_tables("Painter")
+    assert images.pixel_size_for("Painter") == 5
+    with pytest.raises(InvalidInputError, match="Painter takes tables, but images reach it"):
+        images.check_tables("Painter")
+    with pytest.raises(InvalidInputError, match="Painter takes images, but tables reach it"):
+        tables.pixel_size_for("Painter")

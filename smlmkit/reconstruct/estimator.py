@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from smlmkit._atomic import make_folder
 from smlmkit._checks import random_source
+from smlmkit.drawing import render_counts
 from smlmkit.errors import (
     FitInterruptedWarning,
     InvalidInputError,
@@ -24,6 +25,7 @@ from smlmkit.nn.devices import move_network, resolve_device
 from smlmkit.nn.history import TrainingHistory
 from smlmkit.nn.plan import TrainingPlan
 from smlmkit.reconstruct.familiarity import (
+    describe_table,
     describe_tables,
     merge_descriptions,
     warn_if_unfamiliar,
@@ -40,6 +42,7 @@ from smlmkit.reconstruct.pickling import members_from_plain, members_to_plain
 from smlmkit.reconstruct.prediction import reconstruct_field
 from smlmkit.samples import as_fovs, as_targets, numeric_column
 from smlmkit.strategies import Strategy, resolve_strategy
+from smlmkit.tiling import FieldFacts, TileNeeds
 
 _MAX_SEED = 2**31
 
@@ -361,7 +364,7 @@ class N2NReconstructor(BaseEstimator):
         goes_on = hasattr(self, "networks_")
         return self._train(X, y, parameters, plan, goes_on=goes_on, keep_states=True)
 
-    def predict(self, X: Any, *, return_deviation: bool = False) -> Any:
+    def predict(self, X: Any, *, return_deviation: bool = False, scale_to_mass: bool = True) -> Any:
         """Reconstruct the expected density of localizations.
 
         Parameters
@@ -370,13 +373,17 @@ class N2NReconstructor(BaseEstimator):
             The tables.
         return_deviation : bool, default=False
             Whether the mean absolute deviation of the opinions is returned, too.
+        scale_to_mass : bool, default=True
+            Whether the output is scaled to the sum of the table, see Notes of the class. False
+            gives the mean opinion as it is: of tables that are tiles of a field of view, whose
+            images are scaled together. Only `warn_if_unfamiliar` then warns of such a field.
 
         Returns
         -------
         image : DataArray or list of DataArray, dims ([z,] y, x)
             Expected localizations per pixel, float32, of the same sum as the table; one image for
             one table, a list for a list. The attribute ``mass_factor`` says by how much the
-            network's output was scaled.
+            network's output was scaled; without scaling there is none.
         deviation : DataArray or list of DataArray, if asked
             On the same grids, in the same units.
 
@@ -398,7 +405,7 @@ class N2NReconstructor(BaseEstimator):
             `pixel_size` or `z_bins` was changed after training.
         """
         check_is_fitted(self, "networks_")
-        now = check_parameters(self.get_params(deep=False))
+        check_parameters(self.get_params(deep=False))
         if return_deviation and self.n_opinions_ < 2:
             raise InvalidInputError(
                 "a single opinion has no deviation: n_estimators above 1, tta=True or n_splits "
@@ -409,21 +416,17 @@ class N2NReconstructor(BaseEstimator):
         edges, pixel_size = slice_edges(fitted), fitted["pixel_size"]
         if edges is not None:
             _check_depths(fovs)
-        for name in ("pixel_size", "z_bins"):
-            if now[name] != fitted[name]:
-                warnings.warn(
-                    f"{name} is {now[name]} now, but the network was trained, and predicts, with "
-                    f"{fitted[name]}",
-                    UnfamiliarTableWarning,
-                    stacklevel=2,
-                )
+        if scale_to_mass:
+            self._warn_of_changes()
         device = resolve_device(self.device)
         networks = [move_network(copy.deepcopy(network), device) for network in self.networks_]
         source = random_source(self.random_state)
         images, deviations = [], []
         for position, fov in enumerate(fovs):
-            name = "the table" if single else f"X[{position}]"
-            warn_if_unfamiliar(fov, self.training_summary_, name)
+            if scale_to_mass:
+                name = "the table" if single else f"X[{position}]"
+                known = self.training_summary_
+                warn_if_unfamiliar(*describe_table(fov), known, name, stacklevel=2)
             image, deviation = reconstruct_field(
                 networks,
                 fov,
@@ -434,6 +437,7 @@ class N2NReconstructor(BaseEstimator):
                 split_seeds=source.randint(_MAX_SEED, size=self.n_splits).tolist(),
                 precision=self.precision,
                 return_deviation=return_deviation,
+                scale_to_mass=scale_to_mass,
             )
             images.append(image)
             deviations.append(deviation)
@@ -445,6 +449,102 @@ class N2NReconstructor(BaseEstimator):
     def n_opinions_(self) -> int:
         """Opinions over which `predict` averages."""
         return len(self.networks_) * (8 if self.tta else 1) * max(1, 2 * self.n_splits)
+
+    def render_input(self, X: Any) -> Any:
+        """Count localizations per pixel as the networks see them.
+
+        Parameters
+        ----------
+        X : Localizations or list of Localizations
+            The tables.
+
+        Returns
+        -------
+        DataArray or list of DataArray, dims ([z,] y, x)
+            Localizations per pixel, float32, on the grids of `predict`; those beyond all slices are
+            not counted. One image for one table, a list for a list.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator was not fitted.
+        InvalidInputError
+            If a table has no z where there are slices.
+        """
+        check_is_fitted(self, "networks_")
+        fovs, single = as_fovs(X)
+        fitted = self.fitted_parameters_
+        edges = slice_edges(fitted)
+        if edges is not None:
+            _check_depths(fovs)
+        images = [render_counts(fov, fitted["pixel_size"], edges) for fov in fovs]
+        return images[0] if single else images
+
+    def tile_needs(self, facts: FieldFacts) -> TileNeeds:
+        """Tell what is needed so that tiles come out as the parts of the whole do.
+
+        Parameters
+        ----------
+        facts : FieldFacts
+            What is known of the field of view.
+
+        Returns
+        -------
+        TileNeeds
+            How far around a tile the networks see, and to which grid they hold.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator was not fitted.
+        InvalidInputError
+            If images reach it instead of tables, or `n_splits` is above 0.
+        """
+        check_is_fitted(self, "networks_")
+        check_parameters(self.get_params(deep=False))
+        facts.check_tables("N2NReconstructor")
+        if self.n_splits:
+            raise InvalidInputError(
+                f"n_splits={self.n_splits} would split tiles that overlap differently: set it to "
+                "0; tta and n_estimators give opinions, too"
+            )
+        network, pixel_size = self.networks_[0], float(self.fitted_parameters_["pixel_size"])
+        return TileNeeds(
+            reach=network.halo * pixel_size,
+            multiple=network.multiple,
+            pixel_size=pixel_size,
+            scales_to_mass=True,
+            empty_is_zero=False,
+        )
+
+    def warn_if_unfamiliar(
+        self, density: float | None, uncertainty: float | None, name: str = "the field of view"
+    ) -> None:
+        """Warn, as `predict` does, of a field of view that is predicted tile by tile.
+
+        Parameters
+        ----------
+        density : float or None
+            Its typical density in localizations per µm², as
+            `smlmkit.reconstruct.familiarity.typical_density` gives it; None of an empty table.
+        uncertainty : float or None
+            Its median uncertainty in nm; None where it is not known.
+        name : str, default="the field of view"
+            What to call it.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator was not fitted.
+
+        Warns
+        -----
+        UnfamiliarTableWarning
+            As `predict`.
+        """
+        check_is_fitted(self, "networks_")
+        self._warn_of_changes()
+        warn_if_unfamiliar(density, uncertainty, self.training_summary_, name, stacklevel=2)
 
     def fit_predict(self, X: Any, y: object = None) -> Any:
         """Train on tables and reconstruct the same tables.
@@ -562,6 +662,18 @@ class N2NReconstructor(BaseEstimator):
                 f"n_estimators={parameters['n_estimators']} would drop some of the "
                 f"{len(self.networks_)} fitted networks: fit without warm_start makes new ones"
             )
+
+    def _warn_of_changes(self) -> None:
+        """Warn where parameters that prediction takes from the training are others now."""
+        now, fitted = check_parameters(self.get_params(deep=False)), self.fitted_parameters_
+        for name in ("pixel_size", "z_bins"):
+            if now[name] != fitted[name]:
+                warnings.warn(
+                    f"{name} is {now[name]} now, but the network was trained, and predicts, with "
+                    f"{fitted[name]}",
+                    UnfamiliarTableWarning,
+                    stacklevel=3,
+                )
 
     def _warn_if_interrupted(self) -> None:
         history = self.histories_[-1]

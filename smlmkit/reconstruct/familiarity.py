@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import UnfamiliarTableWarning
 from smlmkit.localizations import Localizations
 
-_CELL_SIZE = 640.0
+CELL_SIZE = 640.0
 """Side in nm of the cells whose localizations make a density: 64 pixels of 10 nm."""
 
 _FAMILIAR_RATIO = 4.0
@@ -32,8 +33,9 @@ def describe_tables(fovs: Sequence[Localizations]) -> dict[str, Any]:
         table per µm², and ``uncertainty``: least and greatest median in nm, or None where no table
         has the columns.
     """
-    densities = [_typical_density(fov) for fov in fovs if len(fov)]
-    uncertainties = [value for fov in fovs if (value := _median_uncertainty(fov)) is not None]
+    described = [describe_table(fov) for fov in fovs]
+    densities = [density for density, _ in described if density is not None]
+    uncertainties = [uncertainty for _, uncertainty in described if uncertainty is not None]
     return {
         "n_fields": len(fovs),
         "n_localizations": sum(map(len, fovs)),
@@ -64,17 +66,28 @@ def merge_descriptions(first: Mapping[str, Any], second: Mapping[str, Any]) -> d
     return merged
 
 
-def warn_if_unfamiliar(fov: Localizations, description: Mapping[str, Any], name: str) -> None:
+def warn_if_unfamiliar(
+    density: float | None,
+    uncertainty: float | None,
+    description: Mapping[str, Any],
+    name: str,
+    *,
+    stacklevel: int,
+) -> None:
     """Warn where a table is far from those of the training, by how much.
 
     Parameters
     ----------
-    fov : Localizations
-        The table to be reconstructed.
+    density : float or None
+        Typical density of the table that is to be reconstructed, as `describe_table` gives it.
+    uncertainty : float or None
+        Its median uncertainty in nm.
     description : mapping
         What `describe_tables` gave.
     name : str
         What to call the table.
+    stacklevel : int
+        Of the warning, as if the caller gave it.
 
     Warns
     -----
@@ -82,11 +95,9 @@ def warn_if_unfamiliar(fov: Localizations, description: Mapping[str, Any], name:
         If its typical density or its median uncertainty is more than 4 times what the training
         tables had at most, or less than a quarter of what they had at least.
     """
-    if len(fov) == 0:
-        return
     for value, known, what, unit in (
-        (_typical_density(fov), description["density"], "density", "localizations per µm²"),
-        (_median_uncertainty(fov), description["uncertainty"], "median uncertainty", "nm"),
+        (density, description["density"], "density", "localizations per µm²"),
+        (uncertainty, description["uncertainty"], "median uncertainty", "nm"),
     ):
         if value is None or known is None:
             continue
@@ -100,14 +111,45 @@ def warn_if_unfamiliar(fov: Localizations, description: Mapping[str, Any], name:
             f"{'below the least' if value < least else 'above the greatest'} of the training "
             f"tables, {nearest:.3g}: the network does not know such tables",
             UnfamiliarTableWarning,
-            stacklevel=4,
+            stacklevel=stacklevel + 1,
         )
 
 
-def _typical_density(fov: Localizations) -> float:
-    """Give the mean over localizations of the density around each, per µm²: empty area is out."""
-    counts = render_histogram(fov, _CELL_SIZE).to_numpy().astype(np.float64)
-    return float((counts**2).sum() / counts.sum() / (_CELL_SIZE / 1000) ** 2)
+def describe_table(fov: Localizations) -> tuple[float | None, float | None]:
+    """Give what a network gets used to of one table.
+
+    Parameters
+    ----------
+    fov : Localizations
+        The table.
+
+    Returns
+    -------
+    density : float or None
+        As `typical_density` gives it; None of an empty table.
+    uncertainty : float or None
+        Median of ``uncertainty_x`` in nm; None without the column.
+    """
+    counts = render_histogram(fov, CELL_SIZE).to_numpy()
+    return typical_density(counts), _median_uncertainty(fov)
+
+
+def typical_density(counts: NDArray[Any]) -> float | None:
+    """Give the mean over localizations of the density around each: empty area plays no part.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (height, width)
+        Localizations in cells of `CELL_SIZE`.
+
+    Returns
+    -------
+    float or None
+        Localizations per µm²; None where there are none.
+    """
+    weights = counts.astype(np.float64)
+    total = weights.sum()
+    return float((weights**2).sum() / total / (CELL_SIZE / 1000) ** 2) if total else None
 
 
 def _median_uncertainty(fov: Localizations) -> float | None:

@@ -28,8 +28,9 @@ def reconstruct_field(
     split_seeds: Sequence[int],
     precision: str,
     return_deviation: bool,
+    scale_to_mass: bool,
 ) -> tuple[xr.DataArray, xr.DataArray | None]:
-    """Give the networks' mean opinion of a table, scaled to the table's own mass.
+    """Give the networks' mean opinion of a table, as it is or scaled to the table's own mass.
 
     Parameters
     ----------
@@ -51,6 +52,8 @@ def reconstruct_field(
         As in `smlmkit.nn.inference.predict_image`.
     return_deviation : bool
         Whether the mean absolute deviation of the opinions is wanted.
+    scale_to_mass : bool
+        Whether to scale the image to the number of localizations.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def reconstruct_field(
     Warns
     -----
     EmptyPredictionWarning
-        If the networks see nothing in a table that holds localizations.
+        If the networks see nothing in a table that holds localizations, which cannot be scaled.
     """
     image = render_counts(fov, pixel_size, z_edges)
     counts = image.to_numpy().reshape(-1, *image.shape[-2:])
@@ -86,13 +89,19 @@ def reconstruct_field(
         return_deviation=return_deviation,
         precision=precision,
     )
-    factor = _mass_factor(float(counts.sum(dtype=np.float64)), density)
-    _scale(density, factor)
+    mass = float(counts.sum(dtype=np.float64))
+    predicted_mass = float(density.sum(dtype=np.float64))
+    if not math.isfinite(predicted_mass):
+        raise TrainingDivergedError("the network's output is not finite: its training diverged")
+    if scale_to_mass:
+        factor = mass_factor(mass, predicted_mass)
+        _scale(density, factor)
+        if deviation is not None:
+            _scale(deviation, factor)
+        image.attrs["mass_factor"] = factor
     image = image.copy(data=density.reshape(image.shape))
-    image.attrs["mass_factor"] = factor
     if deviation is None:
         return image, None
-    _scale(deviation, factor)
     return image, image.copy(data=deviation.reshape(image.shape)).rename("deviation")
 
 
@@ -101,11 +110,26 @@ def _scale(image: NDArray[np.float32], factor: float) -> None:
     np.multiply(image, factor, out=image, dtype=np.float64, casting="same_kind")
 
 
-def _mass_factor(mass: float, density: NDArray[np.float32]) -> float:
-    """Give the factor that makes the sum of an image the number of localizations."""
-    predicted_mass = float(density.sum(dtype=np.float64))
-    if not math.isfinite(predicted_mass):
-        raise TrainingDivergedError("the network's output is not finite: its training diverged")
+def mass_factor(mass: float, predicted_mass: float) -> float:
+    """Give the factor that makes the sum of an image the number of localizations.
+
+    Parameters
+    ----------
+    mass : float
+        Localizations that the networks saw.
+    predicted_mass : float
+        Sum of their output.
+
+    Returns
+    -------
+    float
+        The factor; 0 where the output is.
+
+    Warns
+    -----
+    EmptyPredictionWarning
+        If the networks see nothing in a table that holds localizations.
+    """
     if mass and not predicted_mass:
         warnings.warn(
             f"the network sees nothing in a table of {mass:,.0f} localizations: the image is 0",
