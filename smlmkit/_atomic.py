@@ -70,41 +70,68 @@ def all_or_nothing(
     targets = [Path(path) for path in paths]
     partials = [_check_target(target, overwrite) for target in targets]
     try:
-        yield partials
-        for partial, target in zip(partials, targets, strict=True):
-            _flush_to_disk(partial)
-            _check_target(target, overwrite)  # it may have appeared in the meantime
-        _move_into_place(partials, targets)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        names = ", ".join(map(str, targets))
-        raise OutputError(error.errno or errno.EIO, f"cannot write {names}: {reason}") from error
+        with _errors_as_output_error(targets):
+            yield partials
+            move_into_place(partials, targets, overwrite=overwrite)
     finally:
         for partial in partials:
             _remove(partial)
 
 
-def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Refuse a file that could not be written, before the work that it shall hold.
+def move_into_place(
+    partials: Sequence[Path],
+    targets: Sequence[Path],
+    *,
+    overwrite: bool = False,
+    aside: Path | None = None,
+) -> None:
+    """Move finished files or folders to their places, all of them or none.
 
     Parameters
     ----------
-    path : path-like
-        Where a file will be written.
-    overwrite : bool
-        Whether what stands there is replaced.
+    partials : sequence of Path
+        What is finished, each in its target's file system.
+    targets : sequence of Path
+        Where they will stand. The first one moves in first.
+    overwrite : bool, default=False
+        Whether what stands there is replaced. A file never replaces a folder.
+    aside : Path, optional
+        The folder, in the same file system, in which what is replaced waits for its end; by default
+        that of each target.
 
     Raises
     ------
     OutputError
-        If `path` exists and is not to be replaced, is a folder, or its folder is missing or not
-        writable.
+        If one of the targets exists and is not to be replaced, or moving fails.
+    """
+    with _errors_as_output_error(targets):
+        for partial, target in zip(partials, targets, strict=True):
+            _flush_to_disk(partial)
+            _check_target(target, overwrite)  # it may have appeared in the meantime
+        _move_into_place(partials, targets, aside)
+
+
+def check_output(path: str | os.PathLike[str], *, overwrite: bool, is_folder: bool = False) -> None:
+    """Refuse an output that could not be written, before the work that it shall hold.
+
+    Parameters
+    ----------
+    path : path-like
+        Where a file or folder will be written.
+    overwrite : bool
+        Whether what stands there is replaced.
+    is_folder : bool, default=False
+        Whether a folder will be written, which replaces files and folders.
+
+    Raises
+    ------
+    OutputError
+        If `path` exists and is not to be replaced, is a folder that a file would replace, or its
+        folder is missing or not writable.
     """
     target = Path(path)
     _check_target(target, overwrite)
-    if target.is_dir():
+    if target.is_dir() and not is_folder:
         raise OutputError(f"{target} is a folder; a file does not replace it")
     if not os.access(target.parent, os.W_OK):
         raise OutputError(f"{target}: the folder {target.parent} is not writable")
@@ -128,7 +155,20 @@ def make_folder(folder: Path, *, exist_ok: bool = True) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
+        reason = f"{folder}: cannot make this folder: {error.strerror}"
+        raise OutputError(error.errno, reason) from error
+
+
+@contextmanager
+def _errors_as_output_error(targets: Sequence[Path]) -> Iterator[None]:
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        names = ", ".join(map(str, targets))
+        raise OutputError(error.errno or errno.EIO, f"cannot write {names}: {reason}") from error
 
 
 def _check_target(target: Path, overwrite: bool) -> Path:
@@ -156,8 +196,9 @@ def _flush_to_disk(path: Path) -> None:
             os.fsync(handle.fileno())
 
 
-def _move_into_place(partials: list[Path], targets: list[Path]) -> None:
-    olds = [_hidden(target, "replaced") for target in targets]
+def _move_into_place(partials: Sequence[Path], targets: Sequence[Path], aside: Path | None) -> None:
+    hidden = [_hidden(target, "replaced") for target in targets]
+    olds = [path if aside is None else aside / path.name for path in hidden]
     outputs = list(zip(partials, targets, olds, strict=True))
     try:
         for partial, target, old in reversed(outputs):

@@ -1,6 +1,7 @@
 """Checks of parameters: each error names the parameter and what it was."""
 
 import math
+from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -51,6 +52,13 @@ def check_whole(name: str, number: Any, low: int, high: float = math.inf) -> Non
     if not (is_whole and low <= int(number) <= high):
         limits = f"of at least {low}" if high == math.inf else f"from {low:,} to {high:,}"
         raise InvalidInputError(f"{name} must be a whole number {limits}, got {number!r}")
+
+
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Refuse what is not one of a few values."""
+    if value not in choices:
+        known = ", ".join(map(repr, choices))
+        raise InvalidInputError(f"{name} must be one of {known}, got {value!r}")
 
 
 def random_source(random_state: Any) -> np.random.RandomState:

@@ -28,6 +28,22 @@ class ModelFileError(FileFormatError):
 class OutputError(SmlmkitError, OSError):
     """An output that could not be written; nothing half-written stays behind."""
 
+    def __str__(self) -> str:
+        # Its number is for programs.
+        return self.strerror or super().__str__()
+
+
+class ChangedRunError(SmlmkitError, ValueError):
+    """A run that is to go on with other data or parameters; the message names what changed."""
+
+
+class StoppedError(SmlmkitError, RuntimeError):
+    """Work that ended before it was done because it was told to."""
+
+
+class ClusterError(SmlmkitError, RuntimeError):
+    """A Dask cluster that is not there, or lost its scheduler or the workers of a job."""
+
 
 class TrainingDivergedError(SmlmkitError, ArithmeticError):
     """Training whose loss is no longer a finite number."""

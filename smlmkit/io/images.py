@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from smlmkit import __version__
 from smlmkit._atomic import whole_or_nothing
-from smlmkit.errors import InvalidInputError, InvalidTypeError, OutputError
+from smlmkit.errors import InvalidInputError
 from smlmkit.images import grid_of
+from smlmkit.io.ome_zarr import as_json, layout_of, slice_distance, write_ome_zarr
 
 _FORMAT_OF_SUFFIX = {
     ".zarr": "ome-zarr",
@@ -22,7 +23,6 @@ _FORMAT_OF_SUFFIX = {
     ".tiff": "tiff",
     ".png": "png",
 }
-_CHUNK_PX = 1024
 # Offsets in a TIFF have 32 bits; the rest is room for the tags.
 _MOST_TIFF_BYTES = 2**32 - 2**20
 # ImageJ adds up no more than these.
@@ -66,10 +66,17 @@ def write_image(
     Notes
     -----
     **OME-Zarr** (NGFF 0.5, Zarr 3) keeps every value and data type and is what to use for further
-    analysis. It is one level in chunks of 1024 pixels of one plane; scale and translation give the
-    centre of every pixel in nm; the axes bear the names of the dims. The group is an xarray dataset
-    too: ``xarray.open_zarr(path, consolidated=False)["0"]`` is the image again, with its
-    coordinates and attributes (as text where JSON cannot hold them).
+    analysis. Every level of its pyramid holds the means of 2 x 2 pixels of the one before, until
+    both sides are at most 512 pixels. Scale and translation give the centre of every pixel of every
+    level in nm; the axes bear the names of the dims. A file holds 1024 x 1024 pixels of one plane,
+    in chunks of 256 x 256. Images of Dask are written piece by piece.
+
+    :func:`smlmkit.read_image` gives the image or one of its levels again, with coordinates and
+    attributes (as text where JSON cannot hold them). To xarray, ``scale0``, ``scale1`` and so on
+    are datasets, in which the pixels bear the image's name, with underscores for all but letters,
+    digits and hyphens: ``xarray.open_zarr(path, group="scale0", consolidated=False)["density"]``.
+    :func:`smlmkit.io.ome_zarr.write_ome_zarr` also writes NGFF 0.4, pyramids of sums, and single
+    levels.
 
     **TIFF** is written as ImageJ does it, up to 4 GiB, because that serves both common viewers:
     Fiji's own opener reads unit, pixel size and origin (for an OME-TIFF it needs Bio-Formats), and
@@ -89,17 +96,16 @@ def write_image(
     --------
     >>> import tempfile
     >>> from smlmkit import PixelGrid, to_image
+    >>> from smlmkit.io.ome_zarr import read_image
     >>> grid = PixelGrid(origin=(0, 0), pixel_size=10, shape=(64, 64))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_image(to_image(np.eye(64, dtype=np.float32), grid), Path(folder, "line.ome.zarr"))
-    ...     image = xr.open_zarr(Path(folder, "line.ome.zarr"), consolidated=False)["0"].load()
+    ...     image = read_image(Path(folder, "line.ome.zarr")).load()
     >>> image.x.values[:3]
     array([ 5., 15., 25.])
     """
     write = _WRITER_OF_FORMAT[image_format(path, format)]
-    grid_of(image, stacks=True)
-    if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
-        raise InvalidTypeError(f"an image holds real numbers of at most 64 bits, not {image.dtype}")
+    layout_of(image)  # refuses what is no image
     write(image, path, overwrite)
 
 
@@ -137,88 +143,7 @@ def image_format(path: str | os.PathLike[str], chosen: str | None = None) -> str
 
 
 def _write_ome_zarr(image: xr.DataArray, path: str | os.PathLike[str], overwrite: bool) -> None:
-    import zarr
-
-    if Path(path).is_dir() and not _is_zarr(Path(path)):
-        raise OutputError(f"{path} is a folder of other things; an image does not replace it")
-    ome = _ome_metadata(image)
-    about = {
-        "version": __version__,
-        "units": image.attrs.get("units"),
-        "pixel_size": float(image.attrs["pixel_size"]),
-    }
-    with whole_or_nothing(path, overwrite=overwrite) as partial:
-        group = zarr.create_group(
-            partial,
-            zarr_format=3,
-            attributes={"ome": ome, "smlmkit": _as_json(about)},
-        )
-        group.create_array(
-            "0",
-            data=_native_pixels(image),
-            chunks=(1,) * (image.ndim - 2)
-            + tuple(min(side, _CHUNK_PX) for side in image.shape[-2:]),
-            dimension_names=[str(dim) for dim in image.dims],
-            attributes=_as_json(image.attrs),
-        )
-        for dim in map(str, image.dims):
-            group.create_array(
-                dim,
-                data=image[dim].to_numpy(),
-                dimension_names=[dim],
-                attributes={} if dim == "channel" else {"units": "nm"},
-            )
-
-
-def _is_zarr(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
-
-
-def _ome_metadata(image: xr.DataArray) -> dict[str, Any]:
-    """Give the NGFF metadata of one level; its translation is the centre of the first pixel."""
-    from yaozarrs import v05
-
-    dims = [str(dim) for dim in image.dims]
-    level = v05.Dataset(
-        path="0",
-        coordinateTransformations=[
-            v05.ScaleTransformation(scale=[_step(image, dim) for dim in dims]),
-            v05.TranslationTransformation(
-                translation=[0.0 if dim == "channel" else float(image[dim][0]) for dim in dims]
-            ),
-        ],
-    )
-    multiscale = v05.Multiscale(
-        name=None if image.name is None else str(image.name),
-        axes=[
-            v05.ChannelAxis(name=dim)
-            if dim == "channel"
-            else v05.SpaceAxis(name=dim, unit="nanometer")
-            for dim in dims
-        ],
-        datasets=[level],
-    )
-    return v05.Image(multiscales=[multiscale]).model_dump(mode="json", exclude_none=True)
-
-
-def _step(image: xr.DataArray, dim: str) -> float:
-    """Give how far apart channels (1), pixels or slices (nm) lie.
-
-    A single slice counts as thick as a pixel is wide.
-    """
-    if dim == "channel":
-        return 1.0
-    if dim != "z" or image.sizes["z"] == 1:
-        return float(image.attrs["pixel_size"])
-    z = image["z"].to_numpy()
-    step = float(z[-1] - z[0]) / (len(z) - 1)
-    if not np.allclose(z, z[0] + step * np.arange(len(z)), rtol=0, atol=step * 1e-3):
-        apart = np.diff(z)
-        raise InvalidInputError(
-            f"the slices lie from {apart.min():g} to {apart.max():g} nm apart, but a file states "
-            "one distance: render slices of equal thickness or write each to a file of its own"
-        )
-    return step
+    write_ome_zarr(image, path, overwrite=overwrite)
 
 
 def _write_tiff(image: xr.DataArray, path: str | os.PathLike[str], overwrite: bool) -> None:
@@ -240,10 +165,11 @@ def _write_tiff(image: xr.DataArray, path: str | os.PathLike[str], overwrite: bo
         # In pixels, where the coordinates in nm are zero.
         "xorigin": 0.0 - grid.origin[1] / grid.pixel_size,
         "yorigin": 0.0 - grid.origin[0] / grid.pixel_size,
-        "Info": json.dumps(_as_json(image.attrs)),
+        "Info": json.dumps(as_json(image.attrs)),
     }
     if "z" in order:
-        step = _step(image, "z")
+        z = image["z"].to_numpy()
+        step = slice_distance(z) if len(z) > 1 else grid.pixel_size
         # In slices: ImageJ gives slice n the position (n - zorigin) * spacing.
         metadata |= {"spacing": step, "zorigin": 0.0 - float(image["z"][0]) / step}
     if "channel" in order and 1 < image.sizes["channel"] <= _MOST_COMPOSITE_CHANNELS:
@@ -302,19 +228,6 @@ def _native_pixels(image: xr.DataArray) -> NDArray[Any]:
     """Give the pixels in the byte order of this machine, which is what the writers know."""
     values = image.to_numpy()
     return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _as_json(value: Any) -> Any:
-    """Turn attributes into what JSON can hold; what it cannot hold becomes text."""
-    if isinstance(value, dict):
-        return {str(key): _as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _as_json(value.tolist())
-    if isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    return str(value)
 
 
 _WRITER_OF_FORMAT = {"ome-zarr": _write_ome_zarr, "tiff": _write_tiff, "png": _write_png}

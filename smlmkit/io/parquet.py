@@ -19,8 +19,8 @@ from smlmkit.grid import FieldOfView, check_field_of_view
 from smlmkit.io._common import LENGTHS, table_from_file
 from smlmkit.localizations import Localizations
 
-_KEY = b"smlmkit"
-_VERSION = 1
+NOTE_KEY = b"smlmkit"
+NOTE_VERSION = 1
 # A small file can claim any number of equal rows: one that would fill more memory than this is
 # refused unless the file itself is large. No real positions compress a thousandfold.
 _LARGE_TABLE_BYTES = 2**30
@@ -69,19 +69,19 @@ def read(
     del pixel_size
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _check_size(path, file.metadata, path.stat().st_size)
-            _check_types(path, file.schema_arrow)
+            check_size(path, file.metadata, path.stat().st_size)
+            check_types(path, file.schema_arrow)
             table = file.read()
         columns = {name: table[name].to_numpy() for name in table.column_names}
     except FileFormatError:
         raise
     except (OSError, ValueError, TypeError, KeyError, MemoryError, pa.ArrowException) as error:
         raise FileFormatError(f"{path}: the Parquet file is damaged: {error}") from error
-    stated = (table.schema.metadata or {}).get(_KEY)
+    stated = (table.schema.metadata or {}).get(NOTE_KEY)
     if stated is None:
         metadata = {"source": path.name, "format": "parquet"}
         return table_from_file(path, columns, field_of_view, metadata)
-    box, metadata = _parse_note(path, stated)
+    box, metadata = parse_note(path, stated)
     return table_from_file(path, columns, field_of_view or box, metadata)
 
 
@@ -114,23 +114,39 @@ def write(localizations: Localizations, path: Path, *, overwrite: bool = False) 
     >>> schema.field("x").metadata[b"unit"]
     b'nm'
     """
-    arrays = {name: _to_arrow(name, localizations[name]) for name in localizations}
+    arrays = {name: to_arrow(name, localizations[name]) for name in localizations}
     fields = [
         pa.field(name, array.type, metadata={"unit": "nm"} if name in LENGTHS else None)
         for name, array in arrays.items()
     ]
     note = {
-        "version": _VERSION,
+        "version": NOTE_VERSION,
         "field_of_view": localizations.field_of_view,
         "metadata": localizations.metadata,
     }
-    schema = pa.schema(fields, metadata={_KEY: json.dumps(note)})
+    schema = pa.schema(fields, metadata={NOTE_KEY: json.dumps(note)})
     table = pa.Table.from_arrays(list(arrays.values()), schema=schema)
     with whole_or_nothing(path, overwrite=overwrite) as partial:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
-def _check_size(path: Path, claimed: pq.FileMetaData, file_bytes: int) -> None:
+def check_size(path: Path, claimed: pq.FileMetaData, file_bytes: int) -> None:
+    """Refuse a file that claims more rows than it can hold.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    claimed : FileMetaData
+        What its footer says.
+    file_bytes : int
+        How large it is.
+
+    Raises
+    ------
+    FileFormatError
+        If the rows would fill a thousand times as much memory, and more than a GiB.
+    """
     table_bytes = 8 * claimed.num_rows * claimed.num_columns
     if table_bytes > max(_LARGE_TABLE_BYTES, _HIGHEST_COMPRESSION * file_bytes):
         raise FileFormatError(
@@ -139,7 +155,21 @@ def _check_size(path: Path, claimed: pq.FileMetaData, file_bytes: int) -> None:
         )
 
 
-def _check_types(path: Path, schema: pa.Schema) -> None:
+def check_types(path: Path, schema: pa.Schema) -> None:
+    """Refuse a file with a column of anything but numbers, text and times.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    schema : Schema
+        Its columns.
+
+    Raises
+    ------
+    FileFormatError
+        If there is such a column.
+    """
     for field in schema:
         if not _is_plain(field.type):
             raise FileFormatError(
@@ -160,13 +190,34 @@ def _is_plain(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _parse_note(path: Path, stated: bytes) -> tuple[FieldOfView, dict[str, Any]]:
+def parse_note(path: Path, stated: bytes) -> tuple[FieldOfView, dict[str, Any]]:
+    """Read what the schema's metadata say of a table.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    stated : bytes
+        The JSON under ``smlmkit``.
+
+    Returns
+    -------
+    field_of_view : FieldOfView
+        The box in nm that was imaged.
+    metadata : dict
+        What else is known of the acquisition.
+
+    Raises
+    ------
+    FileFormatError
+        If it is damaged or of another version.
+    """
     try:
         note = json.loads(stated)
-        if note["version"] != _VERSION:
+        if note["version"] != NOTE_VERSION:
             raise FileFormatError(
                 f"{path}: written in version {note['version']} of the format; "
-                f"this smlmkit knows version {_VERSION}"
+                f"this smlmkit knows version {NOTE_VERSION}"
             )
         return check_field_of_view(note["field_of_view"]), dict(note["metadata"])
     except FileFormatError:
@@ -175,7 +226,26 @@ def _parse_note(path: Path, stated: bytes) -> tuple[FieldOfView, dict[str, Any]]
         raise FileFormatError(f"{path}: the schema metadata are damaged: {error!r}") from error
 
 
-def _to_arrow(name: str, values: NDArray[Any]) -> pa.Array:
+def to_arrow(name: str, values: NDArray[Any]) -> pa.Array:
+    """Give a column as Parquet holds it.
+
+    Parameters
+    ----------
+    name : str
+        The column's name, for messages.
+    values : ndarray of shape (n,)
+        The column.
+
+    Returns
+    -------
+    Array
+        The same values.
+
+    Raises
+    ------
+    InvalidInputError
+        If it holds something else than numbers, text or times.
+    """
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
     try:
         # In a column of Python objects, None and NaN both stand for missing text.

@@ -42,6 +42,50 @@ _FORMATS = {
     ),
 }
 
+TABLE_SUFFIXES = tuple(suffix for known in _FORMATS.values() for suffix in known.suffixes)
+"""The suffixes of files that may be tables of localizations."""
+
+
+def list_tables(folder: Path) -> list[Path]:
+    """List the tables of localizations in a folder, by the suffixes of files.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder. Hidden files in it are the system's own.
+
+    Returns
+    -------
+    list of Path
+        The tables, sorted.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are none, or no such folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.csv", "a.HDF5", "a.yaml", ".c.csv"):
+    ...         Path(folder, name).touch()
+    ...     [path.name for path in list_tables(Path(folder))]
+    ['a.HDF5', 'b.csv']
+    """
+    if not folder.is_dir():
+        raise InvalidInputError(f"{folder}: no such folder")
+    tables = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in TABLE_SUFFIXES and path.name[0] != "." and path.is_file()
+    ]
+    if not tables:
+        raise InvalidInputError(
+            f"{folder}: no tables of localizations ({', '.join(TABLE_SUFFIXES)}) in it"
+        )
+    return sorted(tables)
+
 
 def read_localizations(
     path: str | os.PathLike[str],
@@ -194,7 +238,7 @@ def _format_of_suffix(path: Path) -> str:
     for name, candidate in _FORMATS.items():
         if path.suffix.lower() in candidate.suffixes:
             return name
-    known = ", ".join(suffix for candidate in _FORMATS.values() for suffix in candidate.suffixes)
+    known = ", ".join(TABLE_SUFFIXES)
     raise InvalidInputError(
         f"{path}: the suffix names no format; known are {known}, or pass format="
     )

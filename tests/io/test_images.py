@@ -1,26 +1,22 @@
 """Images on disk, read back by the libraries that users open them with."""
 
-import math
 import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-import xarray as xr
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 from PIL import Image
-from yaozarrs import validate_zarr_store
 
 from smlmkit.errors import InvalidInputError, InvalidTypeError, OutputError
 from smlmkit.grid import PixelGrid
-from smlmkit.images import grid_of, to_image
+from smlmkit.images import to_image
 from smlmkit.io.images import write_image
 
 NAMES = ["image.ome.zarr", "image.tif", "image.png"]
@@ -33,101 +29,19 @@ def make_image(values=None, *, origin=(1000.5, -200.0), pixel_size=12.5, **label
     return to_image(values, PixelGrid(origin, pixel_size, values.shape[-2:]), **labels)
 
 
-def read_with_ome_zarr(path):
-    """Give the pixels and the coordinates as the reference reader of OME-Zarr finds them."""
-    with warnings.catch_warnings():
-        # What the reader and its dependencies deprecate at import is not ours to judge.
-        warnings.simplefilter("ignore")
-        from ome_zarr.io import parse_url
-        from ome_zarr.reader import Reader
-
-        (node,) = Reader(parse_url(path))()
-        pixels = node.data[0].compute()
-    axes = node.metadata["axes"]
-    for axis in axes:
-        of_channels = axis["name"] == "channel"
-        assert axis["type"] == ("channel" if of_channels else "space")
-        assert axis.get("unit") == (None if of_channels else "nanometer")
-    ((scale, translation),) = node.metadata["coordinateTransformations"]
-    return pixels, {
-        axis["name"]: first + np.arange(side) * step
-        for axis, first, side, step in zip(
-            axes, translation["translation"], pixels.shape, scale["scale"], strict=True
-        )
-    }
-
-
-def read_with_xarray(path):
-    return xr.open_zarr(path, consolidated=False)["0"].load()
-
-
 def content(folder):
     """Give every file below a folder with its bytes."""
     return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-@settings(deadline=None, max_examples=15)
-@given(
-    values=npst.arrays(
-        st.sampled_from([np.float32, np.float64, np.uint8, np.int32, np.dtype(">f4"), np.bool_]),
-        npst.array_shapes(min_dims=2, max_dims=2, max_side=9),
-    ),
-    corner=st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)),
-    pixel_size=st.floats(0.1, 1e4),
-)
-def test_ome_zarr_keeps_every_value_and_place(values, corner, pixel_size):
-    image = make_image(values, origin=corner, pixel_size=pixel_size)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "image.ome.zarr")
-        write_image(image, path)
-        validate_zarr_store(path)
-        pixels, places = read_with_ome_zarr(path)
-        reread = read_with_xarray(path)
-    np.testing.assert_array_equal(pixels, values)
-    assert list(places) == ["y", "x"]
-    for axis, centres in places.items():
-        np.testing.assert_allclose(centres, image[axis], rtol=1e-12, atol=1e-6 * pixel_size)
-    xr.testing.assert_identical(reread.rename(image.name), image)
-    assert grid_of(reread) == grid_of(image)
-
-
 SLICES = [-150.0, -50.0, 50.0]
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        {"channel": [2, 5]},
-        {"z": SLICES},
-        {"channel": [2, 5], "z": SLICES},
-        {"channel": [0], "z": [20.0]},
-        {"z": [1e6 + step / 3 for step in range(4)]},
-    ],
-)
-@pytest.mark.parametrize("dtype", ["float32", "uint32", "uint8"])
-def test_ome_zarr_keeps_stacks(tmp_path, labels, dtype):
-    stack = make_image(**labels)
-    stack = (stack * np.iinfo(dtype).max if dtype != "float32" else stack).astype(dtype)
-    path = tmp_path / "stack.ome.zarr"
-    write_image(stack, path)
-    validate_zarr_store(path)
-    pixels, places = read_with_ome_zarr(path)
-    np.testing.assert_array_equal(pixels, stack)
-    assert list(places) == [*labels, "y", "x"]
-    for axis, centres in places.items():
-        expected = np.arange(len(stack[axis])) if axis == "channel" else stack[axis]
-        np.testing.assert_allclose(centres, expected, rtol=1e-12)
-    reread = read_with_xarray(path)
-    xr.testing.assert_identical(reread.rename(stack.name), stack)
-    assert reread.dtype == dtype
-    assert grid_of(reread, stacks=True) == grid_of(stack, stacks=True)
 
 
 def test_a_single_slice_counts_as_thick_as_a_pixel_is_wide(tmp_path):
     stack = make_image(z=[20.0])
     write_image(stack, tmp_path / "stack.zarr")
     write_image(stack, tmp_path / "stack.tif")
-    ome = xr.open_zarr(tmp_path / "stack.zarr", consolidated=False).attrs["ome"]
+    ome = zarr.open_group(tmp_path / "stack.zarr", mode="r").attrs["ome"]
     scale, translation = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"]
     assert (scale["scale"][0], translation["translation"][0]) == (12.5, 20.0)
     with tifffile.TiffFile(tmp_path / "stack.tif") as file:
@@ -142,43 +56,6 @@ def test_slices_of_unequal_distance_are_refused_by_files_and_drawn_by_pictures(t
         write_image(stack, tmp_path / name)
     assert not list(tmp_path.iterdir())
     write_image(stack, tmp_path / "stack.png")
-
-
-def test_chunks_hold_one_plane_each(tmp_path):
-    stack = make_image(np.zeros((2, 3, 1030, 5), np.float32), channel=[0, 1], z=SLICES)
-    write_image(stack, tmp_path / "stack.zarr")
-    assert read_with_xarray(tmp_path / "stack.zarr").encoding["chunks"] == (1, 1, 1024, 5)
-
-
-def test_ome_zarr_of_several_chunks(tmp_path):
-    values = np.zeros((1030, 1025), np.float32)
-    values[0, 0], values[-1, -1], values[500, 7] = 3, np.nan, -np.inf
-    write_image(make_image(values), tmp_path / "image.zarr")
-    np.testing.assert_array_equal(read_with_ome_zarr(tmp_path / "image.zarr")[0], values)
-
-
-def test_ome_zarr_keeps_attributes_as_valid_json(tmp_path):
-    image = make_image().assign_attrs(
-        units="photons",
-        method={"name": "akde", "scale": np.float32(2), "window": np.arange(2)},
-        resolution=math.nan,
-        grid=PixelGrid((0, 0), 1, (1, 1)),
-    )
-    write_image(image, tmp_path / "image.zarr")
-    attributes = read_with_xarray(tmp_path / "image.zarr").attrs
-    assert attributes["units"] == "photons"
-    assert attributes["method"] == {"name": "akde", "scale": 2.0, "window": [0, 1]}
-    assert attributes["resolution"] == "nan"
-    assert attributes["grid"].startswith("PixelGrid(")
-    about = xr.open_zarr(tmp_path / "image.zarr", consolidated=False).attrs["smlmkit"]
-    assert (about["units"], about["pixel_size"]) == ("photons", 12.5)
-
-
-def test_ome_zarr_of_an_image_without_name_or_units(tmp_path):
-    image = make_image().rename(None)
-    del image.attrs["units"]
-    write_image(image, tmp_path / "image.zarr")
-    xr.testing.assert_identical(read_with_xarray(tmp_path / "image.zarr").rename(None), image)
 
 
 @settings(deadline=None, max_examples=30)

@@ -329,4 +329,4 @@ def test_importing_io_stays_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert run.stdout.strip() == "[]"
-    assert io.__all__ == ["read_localizations", "write_image", "write_localizations"]
+    assert io.__all__ == ["read_image", "read_localizations", "write_image", "write_localizations"]
