@@ -35,6 +35,7 @@ _HOME_OF_NAME = {
     "SmlmkitWarning": "errors",
     "SparseToDense": "strategies",
     "Thin": "filters",
+    "TiledPoints": "batch.points",
     "concat": "localizations",
     "decorrelation_resolution": "resolution",
     "fourier_shell_correlation": "resolution",
@@ -46,10 +47,17 @@ _HOME_OF_NAME = {
     "load_model": "reconstruct",
     "make_acquisitions": "simulate.datasets",
     "make_filaments": "simulate.datasets",
+    "read_image": "io",
     "read_localizations": "io",
+    "read_pipeline": "pipelines",
+    "reconstruct_dask": "batch.lazy",
+    "reconstruct_field": "batch.field",
+    "reconstruct_folder": "batch.folder",
+    "sort_by_tiles": "batch.points",
     "to_image": "images",
     "write_image": "io",
     "write_localizations": "io",
+    "write_report": "report",
 }
 
 __all__ = ["__version__", *_HOME_OF_NAME]
@@ -68,6 +76,11 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from smlmkit.batch.field import reconstruct_field as reconstruct_field
+    from smlmkit.batch.folder import reconstruct_folder as reconstruct_folder
+    from smlmkit.batch.lazy import reconstruct_dask as reconstruct_dask
+    from smlmkit.batch.points import TiledPoints as TiledPoints
+    from smlmkit.batch.points import sort_by_tiles as sort_by_tiles
     from smlmkit.errors import SmlmkitError as SmlmkitError
     from smlmkit.errors import SmlmkitWarning as SmlmkitWarning
     from smlmkit.filters import CountFilter as CountFilter
@@ -78,6 +91,7 @@ if TYPE_CHECKING:
     from smlmkit.grid import FieldOfView as FieldOfView
     from smlmkit.grid import PixelGrid as PixelGrid
     from smlmkit.images import to_image as to_image
+    from smlmkit.io import read_image as read_image
     from smlmkit.io import read_localizations as read_localizations
     from smlmkit.io import write_image as write_image
     from smlmkit.io import write_localizations as write_localizations
@@ -87,9 +101,11 @@ if TYPE_CHECKING:
     from smlmkit.localizations import Localizations as Localizations
     from smlmkit.localizations import concat as concat
     from smlmkit.nn.losses import AreaFRCLoss as AreaFRCLoss
+    from smlmkit.pipelines import read_pipeline as read_pipeline
     from smlmkit.reconstruct import N2NReconstructor as N2NReconstructor
     from smlmkit.reconstruct import load_model as load_model
     from smlmkit.render import Renderer as Renderer
+    from smlmkit.report import write_report as write_report
     from smlmkit.resolution import FRCCurve as FRCCurve
     from smlmkit.resolution import decorrelation_resolution as decorrelation_resolution
     from smlmkit.resolution import fourier_shell_correlation as fourier_shell_correlation

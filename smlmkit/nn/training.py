@@ -1,15 +1,18 @@
 """The training loop: pairs in, a trained network and its history out."""
 
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from smlmkit.errors import ModelFileError, TrainingDivergedError
+from smlmkit.errors import ModelFileError, StoppedError, TrainingDivergedError
 from smlmkit.nn.base import Network
 from smlmkit.nn.checkpoint import Checkpoint, TrainingState
 from smlmkit.nn.history import TrainingHistory, TrainingStep, ValidationScore, count_since_best
@@ -18,6 +21,28 @@ from smlmkit.nn.pairs import Pairs
 from smlmkit.nn.plan import TrainingPlan
 
 Validate = Callable[[Network], float]
+
+_stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+
+
+@contextmanager
+def stoppable(stop: threading.Event | None) -> Iterator[None]:
+    """Let another thread stop the trainings that this one does in the block.
+
+    Parameters
+    ----------
+    stop : Event or None
+        Once it is set, a training writes its checkpoint, if it has one, and raises StoppedError.
+
+    Yields
+    ------
+    None
+    """
+    token = _stop.set(stop)
+    try:
+        yield
+    finally:
+        _stop.reset(token)
 
 
 def train(
@@ -83,6 +108,8 @@ def train(
         If the checkpoint is damaged.
     TrainingDivergedError
         If the loss or a weight is not finite.
+    StoppedError
+        If the event of `stoppable` is set.
     KeyboardInterrupt
         On Ctrl-C before the first step: there is nothing to keep.
     """
@@ -170,9 +197,18 @@ class _Training:
             self._show(bar)
             if checkpoint is not None and checkpoint.is_due():
                 checkpoint.write(self.get_state())
+            self._stop_if_told(checkpoint)
         if self.n_samples > self._n_samples_scored():
             self._score()
         self.history.stopped_by = reason
+
+    def _stop_if_told(self, checkpoint: Checkpoint | None) -> None:
+        stop = _stop.get()
+        if stop is None or not stop.is_set():
+            return
+        if checkpoint is not None:
+            checkpoint.write(self.get_state())
+        raise StoppedError(f"training was stopped after {self._now.samples:,} samples")
 
     def get_state(self) -> TrainingState:
         """Give all that the rest of the training depends on."""

@@ -1,0 +1,151 @@
+"""Rows of any number sorted by cell: sorted runs on disk, merged one range of cells at a time."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from smlmkit.errors import InvalidInputError
+from smlmkit.io.parquet import to_arrow
+
+# A run is read in pieces, of which those at both ends of a range of cells are read in vain.
+_ROWS_IN_PIECE = 2**11
+
+
+class _Run(NamedTuple):
+    """A file of rows sorted by cell, in pieces that can be read alone."""
+
+    file: Path
+    schema: pa.Schema
+    first_cells: NDArray[np.int32]
+    """Of each piece."""
+    offsets: NDArray[np.int64]
+    """Of each piece in the file, and the file's size."""
+
+
+class SortedRuns:
+    """Rows in files, each sorted by cell, that can be read as if they were one sorted table.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty folder for the files.
+    n_cells : int
+        How many cells there are.
+
+    Attributes
+    ----------
+    counts : ndarray of int64, shape (n_cells,)
+        The rows in each cell so far.
+    """
+
+    def __init__(self, folder: Path, n_cells: int) -> None:
+        self.counts: NDArray[np.int64] = np.zeros(n_cells, np.int64)
+        self._folder = folder
+        self._runs: list[_Run] = []
+        self._schema = pa.schema([])
+
+    def add(self, cells: NDArray[np.int32], columns: Mapping[str, NDArray[Any]]) -> None:
+        """Sort rows by cell and put them into a file of their own.
+
+        Parameters
+        ----------
+        cells : ndarray of int32, shape (n,)
+            The cell of each row.
+        columns : mapping of ndarray of shape (n,)
+            The rows; every time the same columns.
+
+        Raises
+        ------
+        InvalidInputError
+            If a column holds something else than numbers, text or times, or several of these.
+        """
+        order = _order_of(cells)
+        rows = pa.table({name: _as_arrow(name, values[order]) for name, values in columns.items()})
+        try:
+            # Whole numbers become floats if any of them is missing.
+            self._schema = pa.unify_schemas(
+                [self._schema, rows.schema], promote_options="permissive"
+            )
+        except pa.ArrowException as error:
+            raise InvalidInputError(f"a column holds values of several kinds: {error}") from error
+        if len(cells) == 0:
+            return
+        self.counts += np.bincount(cells, minlength=len(self.counts))
+        cells = cells[order]
+        rows = rows.add_column(0, "cell", pa.array(cells))
+        file = self._folder / f"{len(self._runs)}.arrows"
+        with file.open("wb") as sink:
+            pieces = rows.to_batches(max_chunksize=_ROWS_IN_PIECE)
+            sizes = [sink.write(piece.serialize()) for piece in pieces]
+        offsets = np.append(0, np.cumsum(sizes, dtype=np.int64))
+        self._runs.append(_Run(file, rows.schema, cells[::_ROWS_IN_PIECE].copy(), offsets))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns that hold the rows of all runs."""
+        return pa.schema(
+            field.with_type(pa.string()) if pa.types.is_null(field.type) else field
+            for field in self._schema
+        )
+
+    def merged(self, rows_at_a_time: int) -> Iterator[pa.Table]:
+        """Give all rows in the order of cells; within a cell in the order in which they came.
+
+        Parameters
+        ----------
+        rows_at_a_time : int
+            About how many rows to hold in memory.
+
+        Yields
+        ------
+        Table
+            The next rows.
+        """
+        starts = np.append(0, np.cumsum(self.counts))
+        first, n_cells = 0, len(self.counts)
+        while first < n_cells:
+            within = np.searchsorted(starts, starts[first] + rows_at_a_time, side="right")
+            stop = max(int(within) - 1, first + 1)
+            parts = filter(len, (self._part(run, first, stop) for run in self._runs))
+            if stop == first + 1:  # perhaps a very full cell, and in order as it is
+                yield from (part.remove_column(0) for part in parts)
+            elif starts[first] < starts[stop]:
+                rows = pa.concat_tables(parts).combine_chunks()
+                order = _order_of(rows.column(0).to_numpy())
+                yield rows.remove_column(0).take(pa.array(order))
+            first = stop
+
+    def _part(self, run: _Run, first: int, stop: int) -> pa.Table:
+        """Give a run's rows of a range of cells, with the cells as the first column."""
+        first_piece = max(int(np.searchsorted(run.first_cells, first)) - 1, 0)
+        stop_piece = int(np.searchsorted(run.first_cells, stop))
+        offsets = run.offsets[first_piece : stop_piece + 1].tolist()
+        with run.file.open("rb") as source:
+            source.seek(offsets[0])
+            content = pa.py_buffer(source.read(offsets[-1] - offsets[0]))
+        pieces = [
+            pa.ipc.read_record_batch(content.slice(offset - offsets[0]), run.schema)
+            for offset in offsets[:-1]
+        ]
+        rows = pa.Table.from_batches(pieces, run.schema)
+        start, end = np.searchsorted(rows.column(0).to_numpy(), [first, stop])
+        schema = self.schema.insert(0, run.schema.field(0))
+        return rows.slice(start, end - start).cast(schema, safe=False)
+
+
+def _order_of(cells: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Give the stable order of cells: numpy sorts 16 bits by radix, in linear time."""
+    order = np.argsort(cells.astype(np.uint16), kind="stable")
+    high = (cells >> 16).astype(np.uint16)
+    return order[np.argsort(high[order], kind="stable")] if high.any() else order
+
+
+def _as_arrow(name: str, values: NDArray[Any]) -> pa.Array:
+    if values.dtype == object and pd.isna(values).all():
+        return pa.nulls(len(values))
+    return to_arrow(name, values)
