@@ -14,9 +14,11 @@ import click
 from smlmkit import __version__
 from smlmkit.cli._shared import say_error
 from smlmkit.cli.demo import demo
-from smlmkit.cli.learn import reconstruct, train
+from smlmkit.cli.learn import train
 from smlmkit.cli.quality import frc
+from smlmkit.cli.reconstruct import reconstruct
 from smlmkit.cli.render import render
+from smlmkit.cli.report import report
 from smlmkit.cli.tables import info, simulate
 from smlmkit.errors import SmlmkitError
 
@@ -31,7 +33,7 @@ def commands() -> None:
     """
 
 
-for command in (info, render, frc, train, reconstruct, simulate, demo):
+for command in (info, render, frc, train, reconstruct, report, simulate, demo):
     commands.add_command(command)
 
 

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from smlmkit.errors import InvalidInputError, OutputError
+from smlmkit.errors import OutputError
 
 if TYPE_CHECKING:
     from smlmkit.localizations import Localizations
-
-TABLE_SUFFIXES = (".hdf5", ".h5", ".csv", ".parquet")
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
@@ -35,24 +33,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 
 def find_tables(inputs: Sequence[Path]) -> list[Path]:
     """List the tables that files and folders name."""
-    tables: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            inside = sorted(filter(is_table, path.iterdir()))
-            if not inside:
-                raise InvalidInputError(
-                    f"{path}: no tables of localizations ({', '.join(TABLE_SUFFIXES)}) in it"
-                )
-            tables += inside
-        else:
-            tables.append(path)
-    return tables
+    from smlmkit.io.tables import list_tables
 
-
-def is_table(path: Path) -> bool:
-    """Tell whether a path looks like a table; hidden files are the system's own."""
-    is_hidden = path.name.startswith(".")
-    return path.suffix.lower() in TABLE_SUFFIXES and not is_hidden and path.is_file()
+    return [table for path in inputs for table in (list_tables(path) if path.is_dir() else [path])]
 
 
 def read_table(path: Path, camera_pixel_size: float | None) -> "Localizations":
@@ -67,14 +50,6 @@ def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
     there = [str(path) for path in paths if path.exists()]
     if there and not overwrite:
         raise OutputError(f"{', '.join(there)}: exists already; --overwrite replaces it")
-
-
-def refuse_duplicates(tables: Sequence[Path]) -> None:
-    """Stop if two tables would be written under one name."""
-    stems = [path.stem for path in tables]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise InvalidInputError(f"several tables are called {', '.join(twice)}: rename them")
 
 
 def number_or_none(value: float) -> float | None:

@@ -1,11 +1,11 @@
-"""Commands that train Noise2Noise and reconstruct with it."""
+"""The command that trains Noise2Noise."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from smlmkit._atomic import check_output, make_folder
+from smlmkit._atomic import check_output
 from smlmkit.cli._shared import (
     POSITIVE,
     camera_pixel_size,
@@ -15,14 +15,8 @@ from smlmkit.cli._shared import (
     overwrite,
     pixel_size,
     read_table,
-    refuse_duplicates,
-    refuse_existing,
-    say_error,
     seed,
 )
-from smlmkit.errors import SmlmkitError
-
-IMAGE_SUFFIXES = {"ome-zarr": ".ome.zarr", "tiff": ".tif", "png": ".png"}
 
 
 @click.command()
@@ -113,77 +107,3 @@ def train(
     )
     if histories[-1].stopped_by == "interrupt":
         context.exit(130)
-
-
-@click.command()
-@click.argument("inputs", nargs=-1, required=True, type=existing)
-@click.argument("out", type=output)
-@click.option("--model", "-m", required=True, type=existing, help="What train wrote.")
-@click.option(
-    "--format",
-    "formats",
-    multiple=True,
-    type=click.Choice(list(IMAGE_SUFFIXES)),
-    default=["ome-zarr", "png"],
-    show_default=True,
-    help="May be given several times.",
-)
-@click.option("--tta", is_flag=True, help="Average over the eight flips and quarter turns.")
-@click.option(
-    "--deviation", is_flag=True, help="Also write where the opinions differ, as *_deviation."
-)
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, ...")
-@camera_pixel_size
-@overwrite
-@click.pass_context
-def reconstruct(
-    context: click.Context,
-    /,
-    inputs: tuple[Path, ...],
-    out: Path,
-    model: Path,
-    formats: tuple[str, ...],
-    tta: bool,
-    deviation: bool,
-    device: str,
-    camera_pixel_size: float | None,
-    overwrite: bool,
-) -> None:
-    """Reconstruct every table with a trained MODEL into the folder OUT.
-
-    A table that cannot be read is reported and the others go on; the exit code is then 1.
-    """
-    from smlmkit.io.images import write_image
-    from smlmkit.reconstruct import load_model
-
-    tables = find_tables(inputs)
-    parts = ("", "_deviation") if deviation else ("",)
-    targets = {
-        path: [[out / f"{path.stem}{part}{IMAGE_SUFFIXES[f]}" for f in formats] for part in parts]
-        for path in tables
-    }
-    refuse_duplicates(tables)
-    refuse_existing(
-        [file for parts in targets.values() for files in parts for file in files], overwrite
-    )
-    fitted = load_model(model, device=device)
-    if tta:
-        fitted.set_params(tta=True)
-    if deviation and fitted.n_opinions_ < 2:
-        raise click.UsageError("--deviation of a single network needs --tta")
-    make_folder(out)
-    failed = 0
-    for path, files_of_parts in targets.items():
-        try:
-            images = fitted.predict(read_table(path, camera_pixel_size), return_deviation=deviation)
-        except SmlmkitError as error:
-            say_error(error)
-            failed += 1
-            continue
-        for image, files in zip(images if deviation else [images], files_of_parts, strict=True):
-            for file in files:
-                write_image(image, file, overwrite=overwrite)
-                click.echo(str(file))
-    if failed:
-        click.echo(f"{failed} of {len(targets)} tables could not be reconstructed", err=True)
-        context.exit(1)
