@@ -161,3 +161,24 @@ def test_example(tmp_path):
     )
     assert "Noise2Noise: held-out FRC area" in printed
     assert picture.stat().st_size > 10_000
+
+
+def test_large_field(tmp_path):
+    out = tmp_path / "large_field.json"
+    run_python(
+        *("-m", "benchmarks.large_field", "--sizes", 600, "--tile", 256, "--workers", 0),
+        *("--folder", tmp_path, "--json", out),
+    )
+    (row,) = json.loads(out.read_text())["sections"]["large field"]
+    assert row["localizations"] == pytest.approx(0.01 * 600**2, rel=0.1)
+
+
+def test_batches(real_data, tmp_path):
+    out = tmp_path / "batches.json"
+    run_python(
+        *("-m", "benchmarks.batches", "--sections", "overhead", "scheduling", "--repeats", 1),
+        *("--size", 1500, "--tiles", 9, "--folder", tmp_path, "--json", out),
+    )
+    sections = json.loads(out.read_text())["sections"]
+    assert [row["tiles_without_work"] for row in sections["scheduling"]] == [9, 9]
+    assert min(row["of_kernels"] for row in sections["overhead"]) == 1

@@ -1,0 +1,296 @@
+"""Folders and tiles: what worker processes gain, what the machinery costs, how many jobs it takes.
+
+SMLMKIT_TEST_DATA=... python -m benchmarks.batches --json benchmarks/results/batches.json
+
+`workers`: eight real fields (see `benchmarks.real_microtubules`), reconstructed and scored as a
+folder by one and by two worker processes of one thread that have warmed up, in turns. Best of
+the rounds.
+
+`overhead`: a simulated field, all of it in one process with one thread. `kernels` has each tile's
+localizations in memory and keeps no image; `kernels and Zarr` also writes each tile as
+`reconstruct_field` does, by Zarr alone; `reconstruct_field` sorts, reads, writes, and books. CPU
+seconds, in which the shares of others on the machine do not show; best of the rounds.
+
+`scheduling`: tiles whose estimator does nothing, in this process and on two workers. Memory is that
+of this process, which holds ledger, client and scheduler, after each fifth of the tiles.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.pipeline import make_pipeline
+
+from benchmarks.large_field import write_points
+from benchmarks.real_microtubules import read_counts
+from benchmarks.rendering import as_markdown
+from smlmkit import (
+    AnisotropicKDE,
+    Localizations,
+    N2NReconstructor,
+    PixelGrid,
+    Renderer,
+    reconstruct_field,
+    reconstruct_folder,
+    to_image,
+    write_localizations,
+)
+from smlmkit.batch.cluster import local_workers
+from smlmkit.batch.events import Progress
+from smlmkit.batch.plan import layouts_of, places_worth_work, plan_field
+from smlmkit.batch.points import sort_by_tiles
+from smlmkit.io.ome_zarr import create_ome_zarr, open_level
+from smlmkit.tiling import TileNeeds
+
+Row = dict[str, Any]
+PIXEL_SIZE = 10.0
+
+
+def main() -> None:
+    """Measure, print tables and write them to a file."""
+    options = parse_options()
+    sections: dict[str, list[Row]] = {}
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        if "workers" in options.sections:
+            sections["workers"] = measure_workers(folder, options.samples, options.repeats)
+        if "overhead" in options.sections:
+            sections["overhead"] = measure_overhead(folder, options.size, options.repeats)
+        if "scheduling" in options.sections:
+            sections["scheduling"] = measure_scheduling(folder, options.tiles)
+    for title, rows in sections.items():
+        print(f"### {title}\n\n{as_markdown(rows)}\n")
+    if options.json is not None:
+        record = {
+            "machine": f"{platform.machine()}, {os.cpu_count()} threads",
+            "versions": {name: version(name) for name in ("smlmkit", "dask", "zarr", "torch")},
+            "options": {
+                name: value
+                for name, value in vars(options).items()
+                if name not in ("json", "folder")
+            },
+            "sections": sections,
+        }
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    sections = ["workers", "overhead", "scheduling"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sections", nargs="+", choices=sections, default=sections)
+    parser.add_argument("--samples", type=int, default=256, help="that the network sees")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--size", type=int, default=8192, help="pixels of the field for overhead")
+    parser.add_argument("--tiles", type=int, default=100_000, help="tiles without work")
+    parser.add_argument("--folder", type=Path, help="where to write, by default a temporary one")
+    parser.add_argument("--json", type=Path, help="where to write the tables, too")
+    return parser.parse_args()
+
+
+def measure_workers(folder: Path, samples: int, repeats: int) -> list[Row]:
+    """Time a folder of real fields on one and on two workers."""
+    acquisitions = folder / "acquisitions"
+    acquisitions.mkdir()
+    files = sorted(Path(os.environ["SMLMKIT_TEST_DATA"], "frcnet").glob("*_sub.png"))
+    tables = {file.stem: read_counts(file) for file in files[:7]}
+    tables["spot04_again"] = tables["spot04_sub"]  # the published fields are seven
+    for name, table in tables.items():
+        write_localizations(table, acquisitions / f"{name}.parquet")
+    network = N2NReconstructor(
+        network="light", patch_size=128, batch_size=16, learning_rate=1e-3, max_samples=samples,
+        device="cpu", random_state=0, verbose=False,
+    )  # fmt: skip
+    work = {
+        "rendering, KDE": make_pipeline(Renderer(PIXEL_SIZE), AnisotropicKDE(scale=2)),
+        "Noise2Noise": network.fit(list(tables.values())),
+    }
+    best: dict[str, dict[int, float]] = {name: {} for name in work}
+    with ExitStack() as stack:
+        clients = {n: stack.enter_context(local_workers(n, n_threads=1)) for n in (1, 2)}
+        for turn in range(repeats + 1):
+            for name, estimator in work.items():
+                for n_workers, client in clients.items():
+                    with tempfile.TemporaryDirectory(dir=folder) as out:
+                        started = time.perf_counter()
+                        summary = reconstruct_folder(
+                            estimator, acquisitions, out, client=client, progress=False
+                        )
+                        seconds = time.perf_counter() - started
+                    assert (summary["status"] == "done").all(), summary["error"].tolist()
+                    if turn:  # the first one warms the workers up
+                        before = best[name].get(n_workers, float("inf"))
+                        best[name][n_workers] = min(before, seconds)
+    return [
+        {
+            "eight real fields": name,
+            "one_worker_s": seconds[1],
+            "two_workers_s": seconds[2],
+            "times_as_fast": seconds[1] / seconds[2],
+        }
+        for name, seconds in best.items()
+    ]
+
+
+def measure_overhead(folder: Path, size: int, repeats: int) -> list[Row]:
+    """Compare the CPU time of a field with that of what it is made of."""
+    write_points(folder / "field.parquet", size * PIXEL_SIZE)
+    points = sort_by_tiles(folder / "field.parquet", folder / "sorted.parquet")
+    table = points.load()
+    rows = []
+    for times_as_dense in (1, 8):
+        # More localizations where there are some: what structures look like later in a movie.
+        random = np.random.default_rng(0)
+        columns = {
+            name: (table[name] + random.normal(0, 15, (times_as_dense, len(table)))).ravel()
+            for name in "yx"
+        }
+        box = table.field_of_view
+        dense = Localizations(
+            {
+                "y": columns["y"].clip(box.y_min, box.y_max - 1),
+                "x": columns["x"].clip(box.x_min, box.x_max - 1),
+            },
+            field_of_view=box,
+        )
+        rows += measure_density(folder / f"{times_as_dense}", dense, repeats)
+    return rows
+
+
+def measure_density(folder: Path, table: Localizations, repeats: int) -> list[Row]:
+    """Time the parts of the work on one field."""
+    folder.mkdir()
+    points = sort_by_tiles(table, folder / "sorted.parquet")
+    estimator = make_pipeline(
+        Renderer(PIXEL_SIZE, n_threads=1), AnisotropicKDE(scale=2, n_threads=1)
+    )
+    work = plan_field(estimator, points, (folder / "bare.ome.zarr",), tile=1024, halo=None)
+    places = places_worth_work(work)
+    tables = [points.read(work.grid, work.tiles.tile(*place).read) for place in places]
+    create_ome_zarr(work.images[0], layouts_of(work)[0])
+    pixels = open_level(work.images[0], 0)
+
+    def run_kernels() -> None:
+        for part in tables:
+            estimator.transform(part)
+
+    def run_kernels_and_zarr() -> None:
+        for place, part in zip(places, tables, strict=True):
+            tile = work.tiles.tile(*place)
+            pixels[tile.write] = estimator.transform(part).to_numpy()[tile.crop]
+
+    def run_field(pyramid: Any) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            store = Path(out, "field.ome.zarr")
+            reconstruct_field(estimator, table, store, tile=1024, pyramid=pyramid)
+
+    calls: dict[str, Callable[[], None]] = {
+        "kernels": run_kernels,
+        "kernels and Zarr": run_kernels_and_zarr,
+        "reconstruct_field, one level": lambda: run_field(None),
+        "reconstruct_field, pyramid": lambda: run_field("mean"),
+    }
+    best = dict.fromkeys(calls, float("inf"))
+    for turn in range(repeats + 1):
+        for name, call in calls.items():
+            started = time.process_time()
+            call()
+            if turn:
+                best[name] = min(best[name], time.process_time() - started)
+    per_pixel = len(table) / np.prod(work.grid.shape)
+    return [
+        {
+            "localizations_per_pixel": float(per_pixel),
+            "what": name,
+            "cpu_s": seconds,
+            "cpu_ms_a_tile": 1000 * seconds / len(places),
+            "of_kernels": seconds / best["kernels"],
+            "of_kernels_and_Zarr": seconds / best["kernels and Zarr"],
+        }
+        for name, seconds in best.items()
+    ]
+
+
+class Nothing(TransformerMixin, BaseEstimator):
+    """Make an empty image of a table, and have every tile ask for it."""
+
+    def fit(self, X: Any, y: None = None) -> "Nothing":  # noqa: ARG002
+        """Learn nothing."""
+        return self
+
+    def transform(self, X: Localizations) -> Any:
+        """Give an image of zeros."""
+        grid = PixelGrid.covering(X.field_of_view, PIXEL_SIZE)
+        return to_image(np.zeros(grid.shape, np.float32), grid)
+
+    def tile_needs(self, facts: Any) -> TileNeeds:  # noqa: ARG002
+        """Ask for every tile."""
+        return TileNeeds(pixel_size=PIXEL_SIZE, empty_is_zero=False)
+
+
+class MemoryWatch(Progress):
+    """Note this process's memory after every fifth of the first stage, and the stage's time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.MiB: list[float] = []
+        self.seconds = 0.0
+
+    @contextmanager
+    def stage(self, label: str, total: int, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Watch a stage."""
+        n_done, is_first = 0, not self.MiB
+        started = time.perf_counter()
+        with super().stage(label, total, *args, **kwargs) as advance:
+
+            def count(n: int) -> None:
+                nonlocal n_done
+                n_done += n
+                if is_first and n_done * 5 // total > (n_done - n) * 5 // total:
+                    self.MiB.append(psutil.Process().memory_info().rss / 2**20)
+                advance(n)
+
+            yield count
+        if is_first:
+            self.seconds = time.perf_counter() - started
+
+
+def measure_scheduling(folder: Path, n_tiles: int) -> list[Row]:
+    """Count how many tiles a second there can be."""
+    side = 256 * int(np.ceil(n_tiles**0.5)) * PIXEL_SIZE
+    table = Localizations(np.array([[1.0, 1.0]]), field_of_view=(0, 0, side, side))
+    rows = []
+    for n_workers in (0, 2):
+        with ExitStack() as stack:
+            client = stack.enter_context(local_workers(n_workers)) if n_workers else None
+            watch = MemoryWatch()
+            store = folder / f"nothing_{n_workers}.ome.zarr"
+            made = reconstruct_field(
+                Nothing(), table, store, tile=256, client=client, pyramid=None, progress=watch
+            )
+        rows.append(
+            {
+                "tiles_without_work": made.n_tiles,
+                "workers": n_workers or "2 threads",
+                "seconds": watch.seconds,
+                "tiles_per_s": made.n_tiles / watch.seconds,
+                "client_MiB": ", ".join(f"{value:.0f}" for value in watch.MiB),
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()
