@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import groupby
@@ -19,6 +18,7 @@ from smlmkit.io.ome_zarr import level_shapes, read_image
 from smlmkit.report import charts
 from smlmkit.report.charts import Chart, highest_frequency, make_chart
 from smlmkit.report.pictures import Crop, Thumbnail, colour_table, make_crop, make_thumbnail
+from smlmkit.report.recipe import outline, read_steps, write_command
 from smlmkit.report.results import Acquisition, Results, read_results
 from smlmkit.report.table import COLUMNS, summarize, write_resolution
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 _MOST_BYTES = 64e6
 _MOST_CROP_BYTES = 6e6
 _TEXT_BYTES = 24e3  # what an acquisition takes besides its pictures
-_DEEPEST = 6
-_NONE = "none"
 _SCRIPTS = ("table.js", "viewer.js")
 _STYLE = "report.css"
 
@@ -123,7 +121,8 @@ def _entries(acquisitions: tuple[Acquisition, ...]) -> list[_Entry]:
     highest = highest_frequency(acquisitions)
     most_bytes = min(_MOST_BYTES / len(acquisitions) - _TEXT_BYTES, _MOST_CROP_BYTES)
     entries = []
-    for number, acquisition in enumerate(acquisitions):
+    in_order = sorted(acquisitions, key=lambda acquisition: acquisition.error is not None)
+    for number, acquisition in enumerate(in_order):
         thumbnail, crop, problems = _draw(acquisition, most_bytes)
         problems = (*acquisition.warnings, *problems)
         chart = make_chart(acquisition, highest)
@@ -163,7 +162,9 @@ def _render(results: Results, entries: list[_Entry]) -> str:
     scripts = [_source(name) for name in _SCRIPTS]
     page = _environment().get_template("report.html")
     return page.render(
-        title=results.folder.resolve().name,
+        title=_title(results),
+        folder=results.folder.resolve().name,
+        ended=results.ended,
         # Our own, without anything that would end the element.
         style=Markup(style),  # noqa: S704
         scripts=[Markup(script) for script in scripts],  # noqa: S704
@@ -172,19 +173,31 @@ def _render(results: Results, entries: list[_Entry]) -> str:
         colours=colour_table(),
         figures=summarize(results.acquisitions),
         entries=entries,
+        done=[entry for entry in entries if entry.acquisition.error is None],
+        seen=[entry for entry in entries if entry.acquisition.is_seen],
         failed=[entry for entry in entries if entry.acquisition.error is not None],
         warned=[entry for entry in entries if entry.problems],
         charted=[entry for entry in entries if entry.chart is not None],
         groups=[(name, list(columns)) for name, columns in groupby(COLUMNS, lambda c: c.group)],
-        command=results.run.get("command"),
+        command=write_command(str(results.run.get("command") or "")),
+        steps=read_steps(results.run.get("estimator")),
         run=[
-            list(_outline(values, name))
+            list(outline(values, name))
             for name, values in results.run.items()
-            if name != "command"
+            if name not in ("command", "estimator")
         ],
         chart_size=charts,
         version=__version__,
     )
+
+
+def _title(results: Results) -> str:
+    """Name what was reconstructed rather than the folder, which is called "out" all too often."""
+    parameters = results.run.get("parameters")
+    source = parameters.get("folder") if isinstance(parameters, dict) else None
+    if isinstance(source, str) and (name := Path(source).name):
+        return f"Reconstructions of {name}"
+    return f"Reconstructions in {results.folder.resolve().name}"
 
 
 @cache
@@ -208,18 +221,3 @@ def _source(name: str) -> str:
 
 def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _outline(values: Any, name: str, depth: int = 0) -> Iterator[tuple[int, str, str]]:
-    """Give nested values line by line: how deep each lies, its name and its value in words."""
-    if isinstance(values, list) and any(isinstance(value, dict | list) for value in values):
-        values = {str(number): value for number, value in enumerate(values, start=1)}
-    if isinstance(values, dict) and values and depth < _DEEPEST:
-        yield depth, name, str(values.get("class", ""))
-        for inner, value in values.items():
-            if inner != "class":
-                yield from _outline(value, str(inner), depth + 1)
-    elif isinstance(values, list):
-        yield depth, name, ", ".join(map(str, values)) or _NONE
-    else:
-        yield depth, name, _NONE if values in (None, "", {}) else str(values)

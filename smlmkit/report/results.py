@@ -3,7 +3,9 @@
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,7 +86,7 @@ class Acquisition:
     density : float or None
         Localizations per square µm.
     uncertainty : float or None
-        The median in nm.
+        The median of ``uncertainty_x`` in nm.
     origin : tuple of 2 float
         The corner of the field of view, (y, x) in nm.
     pixel_size : float or None
@@ -96,6 +98,8 @@ class Acquisition:
         other half.
     log_likelihood : float or None
         Of the other half, given the reconstruction of one half.
+    is_seen : bool
+        Whether the network was trained on the other half, too.
     seconds : mapping of str to float
         How long the stages took.
     warnings : tuple of str
@@ -120,6 +124,7 @@ class Acquisition:
     raw: Curve | None
     held_out: Curve | None
     log_likelihood: float | None
+    is_seen: bool
     seconds: Mapping[str, float]
     warnings: tuple[str, ...]
     crop: PixelBox | None
@@ -136,12 +141,15 @@ class Results:
         The folder.
     run : mapping
         Estimator, parameters, versions and command of the run.
+    ended : datetime or None
+        When the last run ended, in UTC.
     acquisitions : tuple of Acquisition
         Sorted by name.
     """
 
     folder: Path
     run: Mapping[str, Any]
+    ended: datetime | None
     acquisitions: tuple[Acquisition, ...]
 
 
@@ -172,8 +180,25 @@ def read_results(folder: Path) -> Results:
     return Results(
         folder=folder,
         run=_read_object(folder / "run.json").values,
+        ended=_end_of_run(folder),
         acquisitions=tuple(sorted(acquisitions, key=lambda acquisition: acquisition.name)),
     )
+
+
+def _end_of_run(folder: Path) -> datetime | None:
+    """Give the time of the log's last end of a run, or else that of the summary."""
+    ended = None
+    with suppress(OSError), (folder / "log.jsonl").open("rb") as log:
+        for line in log:
+            if b'"run ended"' in line:
+                # A killed process may leave half a line behind.
+                with suppress(ValueError, TypeError, KeyError, RecursionError):
+                    ended = datetime.fromisoformat(json.loads(line)["time"]).astimezone(UTC)
+    if ended is None:
+        with suppress(OSError):
+            changed = (folder / "summary.parquet").stat().st_mtime
+            ended = datetime.fromtimestamp(changed, UTC)
+    return ended
 
 
 def _read_acquisition(folder: Path, path: Path) -> Acquisition:
@@ -200,6 +225,7 @@ def _read_acquisition(folder: Path, path: Path) -> Acquisition:
         raw=None if curves is None else _curve(curves.part("raw")),
         held_out=None if curves is None else _curve(curves.part("held_out")),
         log_likelihood=facts.number("log_likelihood"),
+        is_seen=facts.truth("held_out_is_seen"),
         seconds=_seconds(facts.part("seconds")),
         warnings=facts.texts("warnings"),
         crop=_box(facts, "crop_px"),
@@ -294,6 +320,13 @@ class _Facts:
         if value is not None and not 0 <= value < 2**53:
             raise self.error(f"{name} must be a count, not {value}")
         return value
+
+    def truth(self, name: str) -> bool:
+        """Give whether something is so; what is not told is not so."""
+        value = self.values.get(name)
+        if not isinstance(value, bool | None):
+            raise self.error(f"{name} must be true or false, not {value!r:.80}")
+        return bool(value)
 
     def text(self, name: str) -> str | None:
         value: str | None = self._value(name, str)

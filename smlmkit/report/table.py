@@ -26,6 +26,8 @@ class Column(NamedTuple):
         Takes an acquisition and gives the number, None where there is none.
     write : callable
         Turns a number into text.
+    is_held_out : bool
+        Whether it tells of localizations that are kept from the reconstruction.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Column(NamedTuple):
     unit: str
     value: Callable[[Acquisition], float | None]
     write: Callable[[float], str]
+    is_held_out: bool = False
 
     def text(self, acquisition: Acquisition) -> str:
         """Give what the table shows of an acquisition.
@@ -51,9 +54,24 @@ class Column(NamedTuple):
         value = self.value(acquisition)
         return NOTHING if value is None else self.write(value)
 
+    def is_seen(self, acquisition: Acquisition) -> bool:
+        """Tell whether there is a number that the training has spoilt.
+
+        Parameters
+        ----------
+        acquisition : Acquisition
+            The acquisition.
+
+        Returns
+        -------
+        bool
+            Whether the network has seen what should be held out.
+        """
+        return self.is_held_out and acquisition.is_seen and self.value(acquisition) is not None
+
 
 def write_number(value: float) -> str:
-    """Write a number with three digits, or with all before the point.
+    """Write a number with one decimal, as all of its column are.
 
     Parameters
     ----------
@@ -67,10 +85,10 @@ def write_number(value: float) -> str:
 
     Examples
     --------
-    >>> [write_number(value) for value in (0.01234, 1.5, 12345.6)]
-    ['0.0123', '1.5', '12,346']
+    >>> [write_number(value) for value in (9.95, 68, 12345.67)]
+    ['9.9', '68.0', '12,345.7']
     """
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,.1f}"
 
 
 def write_resolution(curve: Curve | None) -> str:
@@ -106,58 +124,73 @@ def _area(curve: Curve | None) -> float | None:
     return None if curve is None else curve.area
 
 
+def _seconds(acquisition: Acquisition) -> float | None:
+    """Give the time of what was done; how soon a failure shows is no such time."""
+    return None if acquisition.error is not None else acquisition.seconds.get("total")
+
+
 def _write_score(value: float) -> str:
     return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-_PER_AREA = "per µm²"
-_RAW, _HELD_OUT = "raw", "held out"
+def _columns() -> tuple[Column, ...]:
+    points, image, work = "Localizations", "Image", "Work"
+    resolution, area, likelihood = "FRC resolution", "FRC area", "Log-likelihood"
+    raw, held_out = "raw", "held out"
+    return (
+        Column("Localizations", points, "number", "", lambda a: a.n_localizations, "{:,}".format),
+        Column("Density", points, "density", "per µm²", lambda a: a.density, write_number),
+        Column(
+            "Median uncertainty in x",
+            points,
+            "uncertainty x",
+            "nm",
+            lambda a: a.uncertainty,
+            write_number,
+        ),
+        Column("Area", image, "area", "µm²", _area_um2, write_number),
+        Column("Pixel size", image, "pixel", "nm", lambda a: a.pixel_size, "{:g}".format),
+        Column(
+            f"{resolution}, {raw}",
+            resolution,
+            raw,
+            "nm",
+            lambda a: _resolution(a.raw),
+            write_number,
+        ),
+        Column(
+            f"{resolution}, {held_out}",
+            resolution,
+            held_out,
+            "nm",
+            lambda a: _resolution(a.held_out),
+            write_number,
+            is_held_out=True,
+        ),
+        Column(f"{area}, {raw}", area, raw, "", lambda a: _area(a.raw), _write_score),
+        Column(
+            f"{area}, {held_out}",
+            area,
+            held_out,
+            "",
+            lambda a: _area(a.held_out),
+            _write_score,
+            is_held_out=True,
+        ),
+        Column(
+            f"{likelihood}, {held_out}",
+            likelihood,
+            held_out,
+            "",
+            lambda a: a.log_likelihood,
+            _write_score,
+            is_held_out=True,
+        ),
+        Column("Time", work, "time", "s", _seconds, write_number),
+    )
 
-COLUMNS = (
-    Column(
-        "Localizations", "Localizations", "number", "", lambda a: a.n_localizations, "{:,}".format
-    ),
-    Column("Density", "Localizations", "density", _PER_AREA, lambda a: a.density, write_number),
-    Column(
-        "Median uncertainty",
-        "Localizations",
-        "uncertainty",
-        "nm",
-        lambda a: a.uncertainty,
-        write_number,
-    ),
-    Column("Area", "Image", "area", "µm²", _area_um2, write_number),
-    Column("Pixel size", "Image", "pixel", "nm", lambda a: a.pixel_size, write_number),
-    Column(
-        "FRC resolution, raw",
-        "FRC resolution",
-        _RAW,
-        "nm",
-        lambda a: _resolution(a.raw),
-        write_number,
-    ),
-    Column(
-        "FRC resolution, held out",
-        "FRC resolution",
-        _HELD_OUT,
-        "nm",
-        lambda a: _resolution(a.held_out),
-        write_number,
-    ),
-    Column("FRC area, raw", "FRC area", _RAW, "", lambda a: _area(a.raw), _write_score),
-    Column(
-        "FRC area, held out", "FRC area", _HELD_OUT, "", lambda a: _area(a.held_out), _write_score
-    ),
-    Column(
-        "Log-likelihood, held out",
-        "Log-likelihood",
-        _HELD_OUT,
-        "",
-        lambda a: a.log_likelihood,
-        _write_score,
-    ),
-    Column("Time", "Work", "time", "s", lambda a: a.seconds.get("total"), write_number),
-)
+
+COLUMNS = _columns()
 
 
 def summarize(acquisitions: Sequence[Acquisition]) -> list[tuple[str, str]]:
@@ -179,11 +212,14 @@ def summarize(acquisitions: Sequence[Acquisition]) -> list[tuple[str, str]]:
         ("localizations", f"{sum(each.n_localizations or 0 for each in acquisitions):,}"),
     ]
     curves = {
-        "median FRC resolution, raw": [each.raw for each in acquisitions],
-        "median FRC resolution, held out": [each.held_out for each in acquisitions],
+        "raw": [each.raw for each in acquisitions],
+        "held out": [each.held_out for each in acquisitions if not each.is_seen],
+        "seen in training": [each.held_out for each in acquisitions if each.is_seen],
     }
-    for name, of_all in curves.items():
+    for kind, of_all in curves.items():
         known = [value for curve in of_all if (value := _resolution(curve)) is not None]
         if known:
+            fields = "1 field" if len(known) == 1 else f"{len(known)} fields"
+            name = f"median FRC resolution of {fields}, {kind}"
             figures.append((name, f"{write_number(median(known))} nm"))
     return figures

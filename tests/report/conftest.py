@@ -20,9 +20,15 @@ RUN = {
             {"class": "smlmkit.kde.GaussianKDE", "parameters": {"sigma": 20.0}},
         ],
     },
-    "parameters": {"tile": 1024, "pyramid": "mean", "train": None, "formats": ["ome-zarr"]},
+    "parameters": {
+        "folder": "/data/acquisitions",
+        "tile": 1024,
+        "pyramid": "mean",
+        "train": None,
+        "formats": ["ome-zarr"],
+    },
     "versions": {"smlmkit": "0.1.0", "numpy": "2.4.0", "python": "3.11.9"},
-    "command": "smlmkit reconstruct acquisitions results --pipeline kde.yaml",
+    "command": "/opt/venv/bin/smlmkit reconstruct acquisitions results --pipeline kde.yaml",
 }
 
 
@@ -71,6 +77,7 @@ class Folder:
                 "held_out": draw_curve(60 + seed, random),
             },
             "log_likelihood": -1.25,
+            "held_out_is_seen": False,
             "seconds": {"prepare": 0.5, "tiles": 2.0, "total": 2.5},
             "warnings": [],
             "crop_px": list(crop),
@@ -80,7 +87,8 @@ class Folder:
 
     def add_failed(self, name, error, *, stem=None):
         record = {"acquisition": name, "file": f"{name}.csv", "status": "failed", "error": error}
-        self.write(f"records/{stem or name}.json", record | {"image": None, "warnings": []})
+        record |= {"image": None, "warnings": [], "seconds": {"total": 0.004}}
+        self.write(f"records/{stem or name}.json", record)
 
 
 def draw_filaments(shape, random, n_filaments=14):

@@ -6,7 +6,7 @@ import pytest
 
 from smlmkit.report import write_report
 
-WARM = {"viewport": {"width": 1200, "height": 800}}
+SMALL = {"viewport": {"width": 900, "height": 600}}  # wide enough for all columns of the viewer
 
 
 @pytest.fixture(scope="module")
@@ -19,33 +19,65 @@ def url(make_results, tmp_path_factory):
     return write_report(results.path).as_uri()
 
 
-@pytest.fixture
-def open_page(browser, url):
-    """Open the page; whatever it asks for or complains of makes the test fail."""
-    contexts, complaints = [], []
+class Tabs:
+    """Tabs with the page; whatever it asks for or complains of is a complaint."""
 
-    def open_in(**options):
-        contexts.append(browser.new_context(**{**WARM, **options}))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("request", lambda request: note(request.url))
-        page.goto(url)
+    def __init__(self, browser, url):
+        self.browser, self.url = browser, url
+        self.complaints = []
+
+    def open(self, **options):
+        page = self.browser.new_page(**{**SMALL, **options})
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("request", lambda request: self.note(request.url))
+        page.goto(self.url)
         return page
 
-    def note(asked):
-        if asked != url and not asked.startswith("data:image/"):
-            complaints.append(f"asked for {asked}")
+    def note(self, asked):
+        if asked != self.url and not asked.startswith("data:image/"):
+            self.complaints.append(f"asked for {asked}")
 
-    yield open_in
-    for context in contexts:
-        context.close()
+
+@pytest.fixture(scope="module")
+def tabs(browser, url):
+    return Tabs(browser, url)
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_complain_of(tabs):
+    yield
+    complaints, tabs.complaints = tabs.complaints, []
     assert complaints == []
 
 
+@pytest.fixture(scope="module")
+def tab(tabs):
+    """Open the tab that all tests use which need none of their own."""
+    page = tabs.open()
+    yield page
+    page.close()
+
+
 @pytest.fixture
-def page(open_page):
-    return open_page()
+def page(tab):
+    """Give the page as if it was just opened."""
+    tab.reload()
+    return tab
+
+
+@pytest.fixture
+def open_page(tabs):
+    """Open the page in a tab with options of its own."""
+    pages = []
+
+    def open_in(**options):
+        pages.append(tabs.open(**options))
+        return pages[-1]
+
+    yield open_in
+    for page in pages:
+        page.close()
 
 
 @pytest.fixture
@@ -153,7 +185,7 @@ def test_keys_zoom_and_the_scale_bar_follows(viewer):
 
 def test_the_wheel_zooms_about_the_pointer_and_a_drag_moves(viewer):
     box = viewer.locator("canvas").bounding_box()
-    x, y = box["x"] + 0.7 * box["width"], box["y"] + 0.4 * box["height"]
+    x, y = round(box["x"] + 0.7 * box["width"]), round(box["y"] + 0.4 * box["height"])
 
     def place():
         viewer.mouse.move(x + 1, y)
@@ -229,11 +261,19 @@ def test_the_readout_says_what_the_pixels_hold(viewer):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_the_ground_in_both_schemes(open_page, scheme):
-    page = open_page(color_scheme=scheme)
+def test_text_stands_out_from_the_ground_in_both_schemes(page, scheme):
+    page.emulate_media(color_scheme=scheme)
     ground = brightness(page.locator("body").evaluate("(e) => getComputedStyle(e).backgroundColor"))
     assert (ground > 0.5) == (scheme == "light")
-    for chosen in ("h1", ".lead", ".failed", "nav a", ".about", "thead button", ".key.raw"):
+    for chosen in (
+        "h1",
+        ".lead",
+        ".failed",
+        "nav a",
+        ".about",
+        "thead button",
+        ".legend .held-out",
+    ):
         colour = page.locator(chosen).first.evaluate("(e) => getComputedStyle(e).color")
         low, high = sorted((ground, brightness(colour)))
         assert (high + 0.05) / (low + 0.05) >= 4.5, chosen
@@ -248,13 +288,14 @@ def brightness(colour):
 
 @pytest.mark.parametrize("width", [360, 1200])
 def test_nothing_sticks_out_sideways(open_page, width):
-    page = open_page(viewport={"width": width, "height": 700})
+    page = open_page(viewport={"width": width, "height": 400})
     assert page.evaluate("document.documentElement.scrollWidth") == width
     page.locator("[data-open]").first.click()
     assert page.locator("dialog").evaluate("(dialog) => dialog.scrollWidth") <= width
 
 
-def test_print_leaves_out_what_paper_cannot_do(page):
+def test_print_leaves_out_what_paper_cannot_do(open_page):
+    page = open_page()
     page.emulate_media(media="print", color_scheme="dark")
     assert not page.locator("nav").is_visible()
     assert page.locator("table").is_visible()
@@ -262,9 +303,18 @@ def test_print_leaves_out_what_paper_cannot_do(page):
     assert brightness(ground) == 1
 
 
+def test_the_raw_curve_shows_where_the_other_one_lies_on_it(page):
+    def width(kind):
+        curve = page.locator(f".charts .curve.{kind}").first
+        return float(curve.evaluate("(e) => getComputedStyle(e).strokeWidth").removesuffix("px"))
+
+    assert width("raw") > 2 * width("held-out")
+
+
 def test_the_page_tells_without_scripts(open_page):
     page = open_page(java_script_enabled=False)
-    assert names(page) == ["broken", "cell_10", "cell_2", "µ"]
+    assert names(page) == ["cell_10", "cell_2", "µ", "broken"], "what failed comes last"
+    assert page.locator(".card").count() == 3
     assert page.locator(".card image").count() == page.locator(".charts .curve.raw").count() == 3
 
 

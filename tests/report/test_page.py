@@ -44,10 +44,20 @@ def test_everything_that_was_there_to_tell_is_told(results):
     text = Elements(written(results)).text
     told = [
         *("cell_1", "cell_2", "1 of 2", "7 rows were left out", "row 3: 'y [nm]' is no number"),
-        *("80 nm", "60 nm", f"{MINUS}1.250", "smlmkit.kde.GaussianKDE", "sigma", "20.0", "2.4.0"),
+        *(
+            "80.0 nm",
+            "60.0 nm",
+            f"{MINUS}1.250",
+            "Renderer → GaussianKDE",
+            "sigma",
+            "20.0",
+            "2.4.0",
+        ),
+        *("Reconstructions of acquisitions", "In results"),
         "smlmkit reconstruct acquisitions results --pipeline kde.yaml",
     ]
     assert [words for words in told if words not in text] == []
+    assert "/opt/venv" not in text
 
 
 def test_nothing_is_loaded_from_elsewhere(results):
@@ -105,7 +115,9 @@ def test_damaged_counts_leave_the_rest(results):
 
 def test_a_folder_in_which_all_failed_has_a_page(results):
     results.add_failed("cell", "torn")
-    assert "0 of 1" in Elements(written(results)).text
+    elements = Elements(written(results))
+    assert "0 of 1" in elements.text
+    assert not any(attributes.get("id") == "pictures" for _, attributes in elements.found)
 
 
 def test_the_page_of_many_stays_within_its_budget(results, monkeypatch):
@@ -140,10 +152,11 @@ def test_columns_say_what_records_say(results):
     results.add_failed("torn", "torn")
     cell, torn = read_results(results.path).acquisitions
     texts = {column.name: column.text(cell) for column in COLUMNS}
-    assert texts["Density"] == "1,234"
-    assert texts["Median uncertainty"] == NOTHING
-    assert texts["Area"] == "6"
-    assert texts["FRC resolution, held out"] == "60"
+    assert texts["Density"] == "1,234.5"
+    assert texts["Median uncertainty in x"] == NOTHING
+    assert texts["Area"] == "6.0"
+    assert texts["Pixel size"] == "10"
+    assert texts["FRC resolution, held out"] == "60.0"
     assert {column.text(torn) for column in COLUMNS} == {NOTHING}
 
 
@@ -163,13 +176,42 @@ def test_the_figures_are_over_all(results):
             seed=seed,
             shape=(120, 120),
             localizations=1000,
-            frc={"raw": curve, "held_out": None},
+            frc={"raw": curve, "held_out": curve},
+            held_out_is_seen=seed == 0,
         )
     assert summarize(read_results(results.path).acquisitions) == [
         ("acquisitions reconstructed", "3 of 3"),
         ("localizations", "3,000"),
-        ("median FRC resolution, raw", "50 nm"),
+        ("median FRC resolution of 3 fields, raw", "50.0 nm"),
+        ("median FRC resolution of 2 fields, held out", "70.0 nm"),
+        ("median FRC resolution of 1 field, seen in training", "30.0 nm"),
     ]
+
+
+def test_scores_that_were_seen_in_training_are_marked(results):
+    results.add("unseen", shape=(120, 120), frc={"raw": None, "held_out": None})
+    assert "seen in training" not in Elements(written(results)).text
+    results.add("seen", shape=(120, 120), held_out_is_seen=True)
+    text = Elements(written(results, overwrite=True)).text
+    assert text.count("† 60.0") == text.count(f"† {MINUS}1.250") == 2, "in the table and the viewer"
+    assert "† 80.0" not in text
+    assert "FRC seen in training 60.0 nm" in text
+    assert "60.0 nm seen in training" in text
+    assert "which it never saw" not in text
+
+
+def test_the_page_says_when_the_run_ended(results):
+    results.add_failed("cell", "torn")
+    assert "Run ended" not in Elements(written(results)).text
+    event = '{"time": "2026-03-05T02:02:03.456+01:00", "event": "run ended"}'
+    (results.path / "log.jsonl").write_text(event)
+    assert "Run ended 2026-03-05 01:02 UTC" in Elements(written(results, overwrite=True)).text
+
+
+def test_a_run_that_does_not_say_what_it_was_about_has_a_title(results):
+    results.add_failed("cell", "torn")
+    results.write("run.json", {"parameters": None})
+    assert "Reconstructions in results" in Elements(written(results)).text
 
 
 def test_the_command_writes_the_page(results):

@@ -1,6 +1,8 @@
 """Folders of reconstructions are read as they are, and refused where they are not."""
 
 import json
+import os
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -58,6 +60,29 @@ def test_what_is_not_a_finite_number_is_unknown(results):
     assert acquisition.log_likelihood is None
 
 
+@pytest.mark.parametrize(("told", "is_seen"), [(True, True), (False, False), (None, False)])
+def test_it_is_known_what_the_training_has_seen(results, told, is_seen):
+    assert changed(results, shape=(120, 120), held_out_is_seen=told).is_seen is is_seen
+
+
+def test_a_run_ended_when_its_log_says_so_for_the_last_time(results):
+    results.add_failed("a", "torn")
+    assert read_results(results.path).ended is None
+    (results.path / "summary.parquet").touch()
+    os.utime(results.path / "summary.parquet", (1e9, 1e9))
+    assert read_results(results.path).ended == datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
+    lines = [
+        '{"time": "2026-03-04T05:06:07.000+00:00", "event": "run ended"}',
+        '{"time": "2026-03-05T02:02:03.000+01:00", "event": "run ended"}',
+        '{"time": "2026-03-06T00:00:00.000+00:00", "event": "acquisition done"}',
+        '[1, "run ended"]',
+        '{"time": 7, "event": "run ended"}',
+        '{"time": "2026-03-07", "event": "run ended"',
+    ]
+    (results.path / "log.jsonl").write_text("\n".join(lines))
+    assert read_results(results.path).ended == datetime(2026, 3, 5, 1, 2, 3, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -66,6 +91,7 @@ def test_what_is_not_a_finite_number_is_unknown(results):
         ({"acquisition": 3}, "acquisition must not be 3"),
         ({"localizations": -1}, "localizations must be a count, not -1"),
         ({"localizations": True}, "localizations must not be True"),
+        ({"held_out_is_seen": 1}, "held_out_is_seen must be true or false, not 1"),
         ({"warnings": "all"}, "warnings must not be 'all'"),
         ({"warnings": [1]}, "warnings must be a list of texts"),
         ({"image": "../cell.ome.zarr"}, "is not the name of an image in this folder"),
