@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from smlmkit.batch._closing import ClosedAtTheEnd
 from smlmkit.batch._lines import LineFile
 from smlmkit.errors import OutputError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Advance = Callable[[int], None]
 
 
-class EventLog:
+class EventLog(ClosedAtTheEnd):
     """A file that tells what happened when: a line of JSON an event.
 
     Events are added after those of earlier runs, from any thread of one process. Close it, or use
@@ -73,19 +73,8 @@ class EventLog:
         """Close the file; nothing happens the second time."""
         self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Progress:
+class Progress(ClosedAtTheEnd):
     """Bars that show how far a run is: count, rate and time left, in terminals and notebooks.
 
     Parameters
@@ -157,17 +146,6 @@ class Progress:
             self._disable = True
             for bar in self._bars.values():
                 bar.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @dataclass(eq=False)

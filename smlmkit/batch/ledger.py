@@ -7,12 +7,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from smlmkit._atomic import make_folder
+from smlmkit.batch._closing import ClosedAtTheEnd
 from smlmkit.batch._lines import LineFile
 from smlmkit.errors import ChangedRunError, OutputError
 
@@ -27,7 +27,7 @@ _ABSENT = object()
 _LINE = re.compile(rb'\{"crc32": "([0-9a-f]{8})", (.*\})\n', re.DOTALL)
 
 
-class Ledger:
+class Ledger(ClosedAtTheEnd):
     """What of a run is done: a record of each job, in a file that one process writes.
 
     Use `open` to get one, and close it, or use it as a context manager. Methods may be called from
@@ -175,17 +175,6 @@ class Ledger:
         finally:
             self._file.close()
             self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _append(self, entry: dict[str, Any]) -> None:
         body = json.dumps(entry).encode()
