@@ -1,4 +1,4 @@
-"""Rows of any number sorted by cell: sorted runs on disk, merged one range of cells at a time."""
+"""Rows of any number sorted by cell: in memory, or as sorted runs on disk that are then merged."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 from smlmkit.errors import InvalidInputError
 from smlmkit.io.parquet import to_arrow
 
+# Rows that take more memory than this go to the disk.
+_MOST_BYTES_HELD = 2**27
 # A run is read in pieces, of which those at both ends of a range of cells are read in vain.
 _ROWS_IN_PIECE = 2**11
+
+_CELL = pa.field("cell", pa.int32())
 
 
 class _Run(NamedTuple):
@@ -28,7 +32,10 @@ class _Run(NamedTuple):
 
 
 class SortedRuns:
-    """Rows in files, each sorted by cell, that can be read as if they were one sorted table.
+    """Rows that come in any order, and are read as one table sorted by cell.
+
+    As many as fit into some memory are sorted there; more than that go to files, each of them
+    sorted, which are merged when they are read.
 
     Parameters
     ----------
@@ -46,11 +53,12 @@ class SortedRuns:
     def __init__(self, folder: Path, n_cells: int) -> None:
         self.counts: NDArray[np.int64] = np.zeros(n_cells, np.int64)
         self._folder = folder
+        self._held: list[pa.Table] = []
         self._runs: list[_Run] = []
         self._schema = pa.schema([])
 
     def add(self, cells: NDArray[np.int32], columns: Mapping[str, NDArray[Any]]) -> None:
-        """Sort rows by cell and put them into a file of their own.
+        """Take some rows.
 
         Parameters
         ----------
@@ -64,8 +72,7 @@ class SortedRuns:
         InvalidInputError
             If a column holds something else than numbers, text or times, or several of these.
         """
-        order = _order_of(cells)
-        rows = pa.table({name: _as_arrow(name, values[order]) for name, values in columns.items()})
+        rows = pa.table({name: _as_arrow(name, values) for name, values in columns.items()})
         try:
             # Whole numbers become floats if any of them is missing.
             self._schema = pa.unify_schemas(
@@ -76,14 +83,9 @@ class SortedRuns:
         if len(cells) == 0:
             return
         self.counts += np.bincount(cells, minlength=len(self.counts))
-        cells = cells[order]
-        rows = rows.add_column(0, "cell", pa.array(cells))
-        file = self._folder / f"{len(self._runs)}.arrows"
-        with file.open("wb") as sink:
-            pieces = rows.to_batches(max_chunksize=_ROWS_IN_PIECE)
-            sizes = [sink.write(piece.serialize()) for piece in pieces]
-        offsets = np.append(0, np.cumsum(sizes, dtype=np.int64))
-        self._runs.append(_Run(file, rows.schema, cells[::_ROWS_IN_PIECE].copy(), offsets))
+        self._held.append(rows.add_column(0, _CELL, pa.array(cells)))
+        if sum(rows.nbytes for rows in self._held) > _MOST_BYTES_HELD:
+            self._write_run()
 
     @property
     def schema(self) -> pa.Schema:
@@ -106,6 +108,39 @@ class SortedRuns:
         Table
             The next rows.
         """
+        if self._runs:
+            self._write_run()
+            yield from self._merge(rows_at_a_time)
+        elif self._held:
+            rows = self._sort_held().remove_column(0)
+            yield from (
+                rows.slice(start, rows_at_a_time) for start in range(0, len(rows), rows_at_a_time)
+            )
+
+    def _sort_held(self) -> pa.Table:
+        """Sort the rows that are held, and hold them no longer."""
+        schema = self.schema.insert(0, _CELL)
+        held = pa.concat_tables([rows.cast(schema, safe=False) for rows in self._held])
+        self._held.clear()
+        order = pa.array(_order_of(held[0].to_numpy()))
+        # One column after the other, for each has to be in one piece.
+        columns = [column.combine_chunks().take(order) for column in held.columns]
+        return pa.Table.from_arrays(columns, schema=schema)
+
+    def _write_run(self) -> None:
+        """Put the rows that are held into a sorted file of their own."""
+        if not self._held:
+            return
+        rows = self._sort_held()
+        file = self._folder / f"{len(self._runs)}.arrows"
+        with file.open("wb") as sink:
+            pieces = rows.to_batches(max_chunksize=_ROWS_IN_PIECE)
+            sizes = [sink.write(piece.serialize()) for piece in pieces]
+        offsets = np.append(0, np.cumsum(sizes, dtype=np.int64))
+        first_cells = rows[0].to_numpy()[::_ROWS_IN_PIECE].copy()
+        self._runs.append(_Run(file, rows.schema, first_cells, offsets))
+
+    def _merge(self, rows_at_a_time: int) -> Iterator[pa.Table]:
         starts = np.append(0, np.cumsum(self.counts))
         first, n_cells = 0, len(self.counts)
         while first < n_cells:
@@ -134,7 +169,7 @@ class SortedRuns:
         ]
         rows = pa.Table.from_batches(pieces, run.schema)
         start, end = np.searchsorted(rows.column(0).to_numpy(), [first, stop])
-        schema = self.schema.insert(0, run.schema.field(0))
+        schema = self.schema.insert(0, _CELL)
         return rows.slice(start, end - start).cast(schema, safe=False)
 
 

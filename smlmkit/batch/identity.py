@@ -13,6 +13,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
@@ -27,7 +28,6 @@ _OF_THE_SESSION = frozenset(
 _OF_THE_TRAINING = _OF_THE_SESSION | {"precision", "random_state"}
 _RECORDS_OF_FITTING = frozenset({"histories_", "cv_results_"})
 
-_DIGEST_BYTES = 16
 _LONGEST_LIST = 64
 
 
@@ -244,8 +244,8 @@ def _digest_json(value: Any) -> str:
     return _new_digest(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _new_digest(data: Any = b"") -> "hashlib.blake2b":
-    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES)
+def _new_digest(data: Any = b"") -> xxhash.xxh3_128:
+    return xxhash.xxh3_128(data)
 
 
 def _name_of(kind: type) -> str:

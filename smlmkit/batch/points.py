@@ -7,7 +7,6 @@ int64, deflated, base64), the ``maxima`` of the columns and the ``digest`` of th
 """
 
 import base64
-import hashlib
 import json
 import math
 import os
@@ -23,10 +22,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from numpy.typing import NDArray
 
 from smlmkit._atomic import whole_or_nothing
 from smlmkit._checks import check_positive
+from smlmkit._kernels.pixels import pixels_along
 from smlmkit.batch._sorting import SortedRuns
 from smlmkit.batch._source import READING_ERRORS, Columns, open_parquet, open_source, rows_at_a_time
 from smlmkit.drawing import draw_counts
@@ -45,7 +46,7 @@ _CELLS_VERSION = 1
 _MOST_OF_MEDIAN = 2**20
 _MAX_CELLS = 2**20
 # Few enough that little is read besides what is wanted; not so few that the footer grows large.
-_ROWS_IN_GROUP = 2**14
+_ROWS_IN_GROUP = 2**13
 _MAX_GROUPS = 2**13
 _GROUPS_AT_A_TIME = 16
 # Rounding must not reach across a pixel.
@@ -403,10 +404,9 @@ class _Axis(NamedTuple):
     pixel_size: float
     n_pixels: int
 
-    def pixels_of(self, values: Floats) -> Floats:
-        """Give pixels by the rule of the kernel of histograms; -1 for what lies outside."""
-        number = np.minimum(np.floor((values - self.start) / self.pixel_size), self.n_pixels - 1)
-        return np.where((values >= self.start) & (values < self.stop), number, -1)
+    def pixels_of(self, values: Floats) -> NDArray[np.int32]:
+        """Give the pixel of each value, -1 for what lies outside."""
+        return pixels_along(values, self.start, self.stop, self.pixel_size, self.n_pixels)
 
     def part(self, pixels: slice) -> "_Axis":
         """Give the axis of some pixels only, which an image of these alone would have."""
@@ -425,7 +425,7 @@ class _Axis(NamedTuple):
             stop = math.nextafter(stop, start)
         return _Axis(start, stop, self.pixel_size, n_pixels)
 
-    def move_into(self, number: Floats, values: Floats) -> Floats:
+    def move_into(self, number: NDArray[np.int32], values: Floats) -> Floats:
         """Move the values that rounding puts into another pixel than the given one."""
         step = _ulp(self.start, self.stop)
         while len(wrong := np.flatnonzero(self.pixels_of(values) != number)):
@@ -553,7 +553,7 @@ def _sort_into(
         row, column = (
             axis.pixels_of(columns[name]) for name, axis in zip("yx", cells, strict=True)
         )
-        runs.add((row * cells[1].n_pixels + column).astype(np.int32), columns)
+        runs.add(row * np.int32(cells[1].n_pixels) + column, columns)
         for name, values in columns.items():
             if values.dtype.kind in "iuf" and np.isfinite(values).any():
                 largest = float(values[np.isfinite(values)].max())
@@ -595,8 +595,8 @@ class _Digest:
 
     def __init__(self, schema: pa.Schema, field_of_view: FieldOfView) -> None:
         head = json.dumps([field_of_view, *((field.name, str(field.type)) for field in schema)])
-        self._whole = hashlib.blake2b(head.encode(), digest_size=16)
-        self._columns = [hashlib.blake2b() for _ in schema]
+        self._whole = xxhash.xxh3_128(head.encode())
+        self._columns = [xxhash.xxh3_128() for _ in schema]
 
     def update(self, rows: pa.Table) -> None:
         for column, hasher in zip(rows.columns, self._columns, strict=True):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smlmkit.batch import _source
+from smlmkit.batch import _sorting, _source
 from smlmkit.batch.points import TiledPoints, sort_by_tiles
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import (
@@ -36,8 +36,10 @@ def blinks(n=5000, height=20_000, width=30_000, seed=0, **columns):
     return Localizations({**table, **columns}, field_of_view=(0, 0, height, width))
 
 
-@pytest.fixture
-def small_batches(monkeypatch):
+@pytest.fixture(params=["in memory", "in files"])
+def small_batches(monkeypatch, request):
+    if request.param == "in files":
+        monkeypatch.setattr(_sorting, "_MOST_BYTES_HELD", 2**14)
     monkeypatch.setattr(_source, "rows_at_a_time", lambda n_columns: 400)
     monkeypatch.setattr("smlmkit.batch.points.rows_at_a_time", lambda n_columns: 400)
 
