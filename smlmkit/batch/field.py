@@ -5,6 +5,7 @@ import os
 import threading
 import time
 import warnings
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from smlmkit.batch.plan import (
     check_opinions,
     check_tile,
     layouts_of,
+    level_tiles,
     places_worth_work,
     plan_field,
     shard_side,
@@ -123,7 +125,8 @@ def reconstruct_field(
         Where the OME-Zarr will stand, ``*.ome.zarr``; it appears when it is whole. Workers on other
         machines must see the same path.
     tile : int, optional
-        Side of a tile in pixels, a multiple of 256. By default 32 halos, from 1024 to 4096.
+        Side of a tile in pixels, a multiple of 256. By default at least 32 halos, from 1024 to
+        4096, and such that no narrow tiles are left over.
     halo : float, optional
         How far around a tile the estimator sees, in nm, instead of what its steps say.
     client : distributed.Client, optional
@@ -250,12 +253,12 @@ class _Field:
             work = replace(work, images=tuple(raws))
             self._create(raws, layouts, tiles, key["ngff"], None)
 
-        records = self._finish("tiles", reconstruct_tile, work, places_worth_work(work))
-        _warn_of_tiles(records)
-        places = _written(records)
+        made = self._finish("tiles", reconstruct_tile, work, places_worth_work(work))
+        made.warn()
+        places = made.written
         factor = 1.0
         if needs.scales_to_mass:
-            factor = _mass_factor(records.values())
+            factor = made.mass_factor()
             for raw, image in zip(raws, images, strict=True):
                 multiply = PixelWork((raw, 0), (image, 0), tiles, 1, partial(scale, factor=factor))
                 self._finish(f"scaled {image.name}", change_tile, multiply, places)
@@ -339,9 +342,9 @@ class _Field:
         self, image: Path, tiles: TileGrid, method: Any, places: Collection[Place]
     ) -> None:
         """Make every level of the one before it, where that is not empty."""
-        join = partial(halve, method=method)
+        join, shard = partial(halve, method=method), shard_side(tiles)
         for level, shape in enumerate(level_shapes(tiles.shape)[1:], start=1):
-            finer, tiles = tiles, TileGrid(shape, shard_side(tiles), halo=0)
+            finer, tiles = tiles, level_tiles(shape, shard)
             places = _coarser(places, finer, tiles)
             work = PixelWork((image, level - 1), (image, level), tiles, 2, join)
             self._finish(f"level {level} {image.name}", change_tile, work, places)
@@ -352,19 +355,64 @@ class _Field:
         function: Callable[[Any, Place], Record],
         work: Any,
         places: Collection[Place],
-    ) -> dict[Place, Record]:
-        """Do what is missing of a stage; give the records of all its tiles."""
-        done = self.ledger.done
-        names = {place: f"{stage} {place[0]} {place[1]}" for place in places}
-        missing = [place for place, name in names.items() if name not in done]
+    ) -> "_Tiles":
+        """Do what is missing of a stage; give what is to be known of its tiles."""
+        tiles, missing = _Tiles(), []
+        for place in places:
+            record = self.ledger.done.pop(_name(stage, place), None)
+            if record is None:
+                missing.append(place)
+            else:
+                tiles.add(place, record)
         n_before = len(places) - len(missing)
         progress = self.jobs.progress
         with progress.stage(stage, total=len(places), unit="tile", done=n_before) as advance:
             for place, record in self.jobs.each(function, work, missing):
-                self.ledger.add(names[place], record)
+                self.ledger.add(_name(stage, place), record, keep=False)
+                tiles.add(place, record)
                 self.n_done += 1
                 advance(1)
-        return {place: done[name] for place, name in names.items()}
+        return tiles
+
+
+class _Tiles:
+    """What later stages must know of the tiles of one: little, for there may be very many."""
+
+    def __init__(self) -> None:
+        self.written: list[Place] = []  # those that are not empty
+        self._counted = array("d")
+        self._mass = array("d")
+        self._n_tiles = 0
+        self._n_warned = 0
+        self._warning: tuple[Place, str] | None = None  # of the first tile that gave one
+
+    def add(self, place: Place, record: Record) -> None:
+        self._n_tiles += 1
+        if any(file is not None for file in record["files"].values()):
+            self.written.append(place)
+        if "mass" in record:
+            self._counted.append(record["counted"])
+            self._mass.append(record["mass"])
+        if "warnings" in record:
+            self._n_warned += 1
+            warning = place, record["warnings"][0]
+            self._warning = min(warning, self._warning or warning)
+
+    def mass_factor(self) -> float:
+        """Give the factor that makes the sum of the image the number of localizations."""
+        from smlmkit.reconstruct.prediction import mass_factor
+
+        return mass_factor(math.fsum(self._counted), math.fsum(self._mass))
+
+    def warn(self) -> None:
+        """Give the tiles' warnings as one: neighbours say the same of what lies in both halos."""
+        if self._warning is not None:
+            warnings.warn(
+                f"{self._n_warned:,} of {self._n_tiles:,} tiles gave warnings, such as: "
+                f"{self._warning[1]}",
+                SmlmkitWarning,
+                stacklevel=4,
+            )
 
 
 def _check_table(localizations: Any) -> Table:
@@ -457,13 +505,8 @@ def _lies_in(image: str, record: Record) -> bool:
     return any(file.startswith(f"{image}/") for file in record["files"])
 
 
-def _written(records: dict[Place, Record]) -> list[Place]:
-    """List the tiles that are not empty."""
-    return [
-        place
-        for place, record in records.items()
-        if any(file is not None for file in record["files"].values())
-    ]
+def _name(stage: str, place: Place) -> str:
+    return f"{stage} {place[0]} {place[1]}"
 
 
 def _coarser(places: Collection[Place], finer: TileGrid, coarser: TileGrid) -> list[Place]:
@@ -475,23 +518,3 @@ def _coarser(places: Collection[Place], finer: TileGrid, coarser: TileGrid) -> l
     boxes = (finer.tile(*place).write for place in places)
     reached_places = (product(reached(rows), reached(columns)) for rows, columns in boxes)
     return sorted(set(chain.from_iterable(reached_places)))
-
-
-def _warn_of_tiles(records: dict[Place, Record]) -> None:
-    """Give the tiles' warnings as one, for neighbours say the same of what lies in both halos."""
-    warned = [record["warnings"] for record in records.values() if "warnings" in record]
-    if warned:
-        warnings.warn(
-            f"{len(warned):,} of {len(records):,} tiles gave warnings, such as: {warned[0][0]}",
-            SmlmkitWarning,
-            stacklevel=3,
-        )
-
-
-def _mass_factor(records: Collection[Record]) -> float:
-    """Give the factor that makes the sum of the image the number of localizations."""
-    from smlmkit.reconstruct.prediction import mass_factor
-
-    counted = math.fsum(record.get("counted", 0.0) for record in records)
-    mass = math.fsum(record.get("mass", 0.0) for record in records)
-    return mass_factor(counted, mass)

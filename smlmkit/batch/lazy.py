@@ -37,8 +37,8 @@ def reconstruct_dask(
         The table, or its file. Anything but `TiledPoints` is sorted into a temporary file, which
         is there until this process ends; workers on other machines do not see it.
     tile : int, optional
-        Side of a tile, which is a chunk of the array, in pixels, a multiple of 256. By default 32
-        halos, from 1024 to 4096.
+        Side of a tile, which is a chunk of the array, in pixels, a multiple of 256. By default at
+        least 32 halos, from 1024 to 4096, and such that no narrow tiles are left over.
     halo : float, optional
         How far around a tile the estimator sees, in nm, instead of what its steps say.
 

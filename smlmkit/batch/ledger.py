@@ -47,7 +47,7 @@ class Ledger(ClosedAtTheEnd):
     Attributes
     ----------
     done : dict
-        The record of each job that is done, by the job's name.
+        The record of each job that is done and kept in mind, by the job's name.
     is_new : bool
         Whether there was no run in the file to go on with. What else is left of an earlier run,
         its images say, is then not to be believed either.
@@ -138,7 +138,7 @@ class Ledger(ClosedAtTheEnd):
             raise
         return ledger
 
-    def add(self, name: str, record: Any) -> None:
+    def add(self, name: str, record: Any, *, keep: bool = True) -> None:
         """Write down that a job is done.
 
         Parameters
@@ -147,6 +147,9 @@ class Ledger(ClosedAtTheEnd):
             The job's name; of two records of one name, the later counts.
         record : Any
             What to remember of it, as JSON can hold it.
+        keep : bool, default=True
+            Whether `done` has it at once, not only when the run goes on. Of very many jobs the
+            memory should hold no more than what is asked for later.
 
         Raises
         ------
@@ -154,7 +157,8 @@ class Ledger(ClosedAtTheEnd):
             If it cannot be written, because the disk is full, say. The ledger stays usable.
         """
         self._append({"name": name, "record": record})
-        self.done[name] = record
+        if keep:
+            self.done[name] = record
         now = time.monotonic()
         if now - self._last_sync >= _SECONDS_BETWEEN_SYNCS:
             self._last_sync = now

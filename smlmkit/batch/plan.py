@@ -17,6 +17,9 @@ from smlmkit.tiling import FieldFacts, TileGrid, TileNeeds
 # A tile is so many halos wide, so that an eighth is read twice at most.
 _HALOS_A_TILE = 32
 _LARGEST_DEFAULT_TILE = 4096
+_NARROWEST_OF_TILE = 4
+# Four times as many pixels are read for it.
+_LEVEL_TILE = 2048
 
 
 def plan_field(
@@ -55,9 +58,8 @@ def plan_field(
     needs = needs_of(estimator, FieldFacts(None, points.maxima), reach=halo)
     grid = PixelGrid.covering(points.field_of_view, needs.pixel_size)  # type: ignore[arg-type]
     check_tile(tile, needs)
-    tiles = TileGrid(
-        grid.shape, tile or _default_side(needs.halo_px, needs.multiple), needs.halo_px
-    )
+    side = tile or _default_side(grid.shape, needs)
+    tiles = TileGrid(grid.shape, side, needs.halo_px)
     return FieldWork(estimator, points, grid, tiles, needs, images)
 
 
@@ -161,6 +163,32 @@ def check_opinions(estimator: Any) -> None:
         )
 
 
-def _default_side(halo: int, multiple: int) -> int:
-    step = math.lcm(SHARD_PX, multiple)
-    return min(max(1, -(-_HALOS_A_TILE * halo // step)), _LARGEST_DEFAULT_TILE // SHARD_PX) * step
+def level_tiles(shape: tuple[int, int], shard: int) -> TileGrid:
+    """Cut a coarser level into tiles: they need no halo, and large ones are fewer jobs.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the level in pixels.
+    shard : int
+        Side of a shard in pixels.
+
+    Returns
+    -------
+    TileGrid
+        Tiles of a whole number of shards.
+    """
+    return TileGrid(shape, max(_LEVEL_TILE // shard, 1) * shard, halo=0)
+
+
+def _default_side(shape: tuple[int, int], needs: TileNeeds) -> int:
+    """Give the smallest side that is many halos and leaves no narrow tile at a field's end."""
+    step = math.lcm(SHARD_PX, needs.multiple)
+    largest = max(_LARGEST_DEFAULT_TILE // step, 1) * step
+    smallest = min(max(1, -(-_HALOS_A_TILE * needs.halo_px // step)) * step, largest)
+    sides = range(smallest, largest + 1, step)
+    return next((side for side in sides if not _leaves_slivers(shape, side)), smallest)
+
+
+def _leaves_slivers(shape: tuple[int, int], side: int) -> bool:
+    return any(0 < extent % side < side // _NARROWEST_OF_TILE for extent in shape if extent > side)

@@ -23,6 +23,7 @@ from smlmkit import (
 )
 from smlmkit.batch import field
 from smlmkit.batch.events import Progress
+from smlmkit.batch.plan import plan_field
 from smlmkit.batch.points import sort_by_tiles
 from smlmkit.errors import (
     ChangedRunError,
@@ -387,3 +388,20 @@ def test_a_network_warns_of_fields_that_it_does_not_know(network, blinks, tmp_pa
     )
     with pytest.warns(UnfamiliarTableWarning, match="density"):
         reconstruct_field(network, crowded, tmp_path / "field.ome.zarr", tile=512)
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [
+        (2000, [1024, 976]),
+        (2050, [2050]),  # of which 1024 and 2048 would leave 2 pixels over
+        (4100, [3072, 1028]),
+        (8192, [1024] * 8),
+    ],
+)
+def test_tiles_are_even_by_default(tmp_path, side, expected):
+    table = Localizations(np.ones((1, 2)), field_of_view=(0, 0, 100, side * 10))
+    points = sort_by_tiles(table, tmp_path / "points.parquet")
+    tiles = plan_field(Renderer(10), points, (), tile=None, halo=None).tiles
+    ends = [tiles.tile(0, column).write[1] for column in range(tiles.n_columns)]
+    assert [end.stop - end.start for end in ends] == expected

@@ -350,3 +350,12 @@ class TestChecksum:
         assert verify(tmp_path / "store", record)
         files[3].write_bytes(b"")
         assert not verify(tmp_path / "store", record)
+
+
+class TestNotKept:
+    def test_is_known_when_the_run_goes_on_and_not_before(self, path):
+        with Ledger.open(path, KEY) as ledger:
+            ledger.add("0.0", {"mass": 7.0}, keep=False)
+            assert ledger.done == {}
+        with Ledger.open(path, KEY) as ledger:
+            assert ledger.done == {"0.0": {"mass": 7.0}}
