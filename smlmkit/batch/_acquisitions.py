@@ -34,6 +34,8 @@ from smlmkit.errors import (
 )
 
 _MOST_AT_ONCE = 8
+# Writing the summary anew after each of very many small acquisitions would take most of the time.
+_SECONDS_BETWEEN_SUMMARIES = 5.0
 # The small files of an OME-Zarr of either version; without them its chunks are nothing.
 _METADATA = {"zarr.json", ".zattrs", ".zgroup", ".zarray"}
 
@@ -71,13 +73,16 @@ class FolderRun:
                 self.models.train_on_all(acquisitions, crew.map)
             known = read_records(self.results.records)
             records = {one.name: known[one.name] for one in done}
+            last_summary = time.monotonic()
             with self.jobs.progress.stage(
                 "acquisitions", len(acquisitions), "acquisition", done=len(done)
             ) as advance:
                 for future in as_completed([crew.submit(self._do, one) for one in missing]):
                     record = future.result()
                     records[record["acquisition"]] = record
-                    write_summary(self.results.folder, records.values())
+                    if time.monotonic() - last_summary > _SECONDS_BETWEEN_SUMMARIES:
+                        write_summary(self.results.folder, records.values())
+                        last_summary = time.monotonic()
                     advance(1)
             for one in done:
                 self.tables.remove(one.name)
@@ -205,22 +210,36 @@ class FolderRun:
         points = TiledPoints.open(self.results.points(one.name))
         with _timed(seconds, "train"):
             estimator = self.models.fitted(one.name, prepared["points"])
+        trained_on = self.models.trained_on(prepared["points"])
+        # Before the tiles: workers do better with long jobs first and short ones at the end.
+        with _timed(seconds, "measure"):
+            measured = self._measure(one.name, estimator, points, trained_on)
         with _timed(seconds, "tiles"):
             self._make_image(one.name, estimator, points, record)
-        with _timed(seconds, "measure"):
-            job = points.path, self.results.counts(one.name)
-            measured = self.jobs.one(measure, Measurement(estimator, self.options.seed), job)
-        record["warnings"] += measured.pop("warnings")
-        record |= measured
-        record["held_out_is_seen"] = prepared["points"] in self.models.trained_on(
-            prepared["points"]
-        )
+        record["warnings"] += measured["warnings"]
+        record |= {name: fact for name, fact in measured.items() if name != "warnings"}
+        record["held_out_is_seen"] = prepared["points"] in trained_on
         if record["held_out_is_seen"]:
             record["warnings"].append(
                 "the network was trained on this acquisition: its held-out scores are not held out"
             )
         with _timed(seconds, "draw"):
             record["warnings"] += self._draw(one.name)
+
+    def _measure(
+        self, name: str, estimator: Any, points: TiledPoints, trained_on: list[str]
+    ) -> dict[str, Any]:
+        """Score the reconstruction of an acquisition, unless an earlier run did."""
+        of = [points.digest, trained_on]
+        known = self.ledger.done.get(f"measured {name}")
+        if known is None or known["of"] != of or not verify(self.results.folder, known["files"]):
+            job = points.path, self.results.counts(name)
+            facts = self.jobs.one(measure, Measurement(estimator, self.options.seed), job)
+            files = checksum(self.results.folder, [self.results.counts(name)])
+            known = {"of": of, "files": files, "facts": facts}
+            self.ledger.add(f"measured {name}", known)
+        facts_of_record: dict[str, Any] = known["facts"]
+        return facts_of_record
 
     def _make_image(self, name: str, estimator: Any, points: TiledPoints, record: Record) -> None:
         deviation = self.results.image(f"{name}{DEVIATION}")

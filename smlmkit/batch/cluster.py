@@ -30,6 +30,12 @@ _THREAD_VARIABLES = (
 # A worker that does not give memory back would wait for it forever; Dask replaces it if it takes
 # still more.
 _NEVER_PAUSE = {"DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False"}
+# Dask looks 50 times a second whether its processes hang, and 100 times what workers are at, which
+# takes a few percent of the cores.
+_LOOK_LESS_OFTEN = {
+    "distributed.admin.tick.interval": "500 ms",
+    "distributed.worker.profile.interval": "100 ms",
+}
 # In this process too, and left there.
 _SET_BY_DASK = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
 _CONNECT_SECONDS = 10
@@ -132,7 +138,10 @@ def local_workers(
             "host": "127.0.0.1",
             "nthreads": 1,
             "memory_limit": MEMORY_LIMIT // n_workers,
-            "config": {"distributed.worker.memory.pause": False},  # as _NEVER_PAUSE
+            "config": {
+                "distributed.worker.memory.pause": False,  # as _NEVER_PAUSE
+                **_LOOK_LESS_OFTEN,
+            },
             "local_directory": folder,
             "silence_logs": logging.WARNING,
             "preload": ["smlmkit.batch._worker"],
@@ -147,7 +156,8 @@ def local_workers(
         with ExitStack() as stack:
             # Dask would have the allocator give all memory back at once, and ask for it anew for
             # every image: that took a third of the time.
-            with dask.config.set({"distributed.nanny.pre-spawn-environ": threads}):
+            settings = {"distributed.nanny.pre-spawn-environ": threads, **_LOOK_LESS_OFTEN}
+            with dask.config.set(settings):
                 cluster = stack.enter_context(
                     distributed.SpecCluster(workers, scheduler, silence_logs=logging.WARNING)
                 )

@@ -31,6 +31,8 @@ _JOBS_PER_WORKER_THREAD = 4
 _LEAST_JOBS_OF_CLUSTER = 64
 # How often those who wait look whether they are to stop.
 _GLANCE_SECONDS = 0.1
+# How often a client asks for the size of its cluster.
+_CENSUS_SECONDS = 1.0
 # Before the second and the third attempt at a job that a disk or a network failed.
 _PAUSES_SECONDS = (0.1, 1.0)
 # A job at work cannot be interrupted; this is how long the end of a run waits for it.
@@ -204,10 +206,11 @@ class _Cluster(_Crew):
         self._client: Any = client
         self._name = f"{getattr(task.work, '__name__', 'job')}-{uuid.uuid4().hex}"
         self._numbers = itertools.count()
-        self._room = 0
-        # As the result of a task, it is made anew if the worker that holds it dies.
-        with self._explain_connection():
-            super().__init__(_submit_large(self._client, task, self._name), stop)
+        # Short work does not ask for the size of the cluster at all.
+        self._room = _LEAST_JOBS_OF_CLUSTER
+        self._last_census = time.monotonic()
+        self._shared: Any = None
+        super().__init__(task, stop)
 
     def check(self) -> None:
         super().check()
@@ -217,29 +220,44 @@ class _Cluster(_Crew):
     def dismiss(self) -> None:
         if self.at_work and self._client.status == "running":
             with suppress(OSError):  # without a scheduler there is nobody to dismiss
-                self._client.cancel([*self.at_work, self._task])
+                self._client.cancel([*self.at_work, self._shared])
                 self._client.run(_finish, self._name, on_error="ignore")
 
     def _count_wanted(self) -> int:
         if len(self.at_work) > self._room // 2:
             return 0
-        with self._explain_connection():
-            n_threads = sum(self._client.nthreads().values())  # workers come and go
-        self._room = max(_LEAST_JOBS_OF_CLUSTER, _JOBS_PER_WORKER_THREAD * n_threads)
+        now = time.monotonic()
+        if now - self._last_census > _CENSUS_SECONDS:
+            with self._explain_connection():
+                n_threads = sum(self._client.nthreads().values())  # workers come and go
+            self._room = max(_LEAST_JOBS_OF_CLUSTER, _JOBS_PER_WORKER_THREAD * n_threads)
+            self._last_census = now
         return max(0, self._room - len(self.at_work))  # it shrinks with the cluster
 
     def _submit(self, jobs: list[Any]) -> Sequence[Any]:
         if not jobs:
             return []
+        if self._shared is None:
+            self._shared = self._share(jobs)
         sealed = [_Sealed(job) for job in jobs]
         # Keys of this form make one group of tasks. A large group is handed out to whoever is
         # idle, not preferably to those who have the context already.
         keys = [(self._name, number) for number in itertools.islice(self._numbers, len(jobs))]
-        with self._explain_connection():
+        with self._explain_connection(), _without_a_limit():
             submitted: Sequence[Any] = self._client.map(
-                _attempt_sealed, sealed, task=self._task, key=keys, pure=False
+                _attempt_sealed, sealed, task=self._shared, key=keys, pure=False
             )
         return submitted
+
+    def _share(self, first_jobs: list[Any]) -> Any:
+        """Hand out what all jobs need, once to each worker; to a single job along with it."""
+        if len(first_jobs) == 1:
+            return _Sealed(self._task)
+        # As the result of a task, it is made anew if the worker that holds it dies.
+        with self._explain_connection(), _without_a_limit():
+            return self._client.submit(
+                _give, _Sealed(self._task), key=f"context-of-{self._name}", pure=False
+            )
 
     def _collect(self, done: list[Any]) -> Iterator[tuple[Any, Any]]:
         with self._explain_connection():
@@ -345,10 +363,11 @@ async def _finish(name: str, dask_worker: "Worker") -> None:
                 await asyncio.sleep(_GLANCE_SECONDS)
 
 
-def _submit_large(client: Any, content: Any, name: str) -> Any:
-    """Submit an object for the workers to hold, without a warning that it is large."""
+@contextmanager
+def _without_a_limit() -> Iterator[None]:
+    """Submit what may be large, such as networks, without a warning."""
     import dask
 
     no_limit = {"distributed.admin.large-graph-warning-threshold": "1 PiB"}
     with _settings_lock, dask.config.set(no_limit):
-        return client.submit(_give, _Sealed(content), key=f"context-of-{name}", pure=False)
+        yield

@@ -113,7 +113,12 @@ def summarize(records: Iterable[Record]) -> pd.DataFrame:
         - ``warnings`` and ``error``.
     """
     rows = [_row(record) for record in sorted(records, key=lambda record: record["acquisition"])]
-    return pd.DataFrame(rows, columns=list(_KIND_OF_COLUMN)).astype(_KIND_OF_COLUMN)
+    return pd.DataFrame(
+        {
+            name: pd.Series([row[name] for row in rows], dtype=kind)
+            for name, kind in _KIND_OF_COLUMN.items()
+        }
+    )
 
 
 def write_summary(folder: Path, records: Iterable[Record]) -> pd.DataFrame:

@@ -255,6 +255,7 @@ def test_an_interrupted_run_goes_on(acquisitions, out, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(_acquisitions, "write_summary", interrupt)
+        patch.setattr(_acquisitions, "_SECONDS_BETWEEN_SUMMARIES", -1.0)
         with pytest.raises(KeyboardInterrupt):
             reconstruct_folder(SMOOTH, acquisitions, out)
     n_done = len(list(out.glob("*.ome.zarr")))
@@ -715,7 +716,7 @@ def test_a_lost_scheduler_ends_the_run_and_dead_workers_do_not(acquisitions, out
     client = LostClient()
     with pytest.raises(ClusterError):
         reconstruct_folder(SMOOTH, acquisitions, out, client=client)
-    assert not list((out / "records").iterdir())
+    assert not list((out / "records").glob("*.json"))
     client.status = "running"
     summary = reconstruct_folder(SMOOTH, acquisitions, out, client=client)
     assert summary["error"].tolist() == ["5 workers died"] * 3
