@@ -34,7 +34,15 @@ from smlmkit.batch.plan import (
     shard_side,
 )
 from smlmkit.batch.points import TiledPoints, sort_by_tiles
-from smlmkit.batch.tile import PixelWork, Place, Record, change_tile, reconstruct_tile, scale
+from smlmkit.batch.tile import (
+    PixelWork,
+    Place,
+    Record,
+    change_tile,
+    change_tiles,
+    reconstruct_tile,
+    scale,
+)
 from smlmkit.batch.workplace import Workplace, open_workplace
 from smlmkit.errors import (
     FileFormatError,
@@ -343,11 +351,17 @@ class _Field:
     ) -> None:
         """Make every level of the one before it, where that is not empty."""
         join, shard = partial(halve, method=method), shard_side(tiles)
+        small: list[PixelWork] = []
         for level, shape in enumerate(level_shapes(tiles.shape)[1:], start=1):
             finer, tiles = tiles, level_tiles(shape, shard)
             places = _coarser(places, finer, tiles)
             work = PixelWork((image, level - 1), (image, level), tiles, 2, join)
-            self._finish(f"level {level} {image.name}", change_tile, work, places)
+            if len(tiles) == 1:
+                small.append(work)
+            else:
+                self._finish(f"level {level} {image.name}", change_tile, work, places)
+        if small:
+            self._finish(f"small levels {image.name}", change_tiles, small, places)
 
     def _finish(
         self,

@@ -277,6 +277,27 @@ def change_tile(work: PixelWork, place: Place) -> Record:
     return {"files": _write(work, *work.target, write, pixels)}
 
 
+def change_tiles(works: list[PixelWork], place: Place) -> Record:
+    """Make a tile of each of several images, the later ones perhaps from the earlier ones.
+
+    Parameters
+    ----------
+    works : list of PixelWork
+        The images.
+    place : tuple of int
+        Row and column of the tile in all of them.
+
+    Returns
+    -------
+    dict
+        As `change_tile` gives it, of all files.
+    """
+    files: dict[str, Any] = {}
+    for work in works:
+        files |= change_tile(work, place)["files"]
+    return {"files": files}
+
+
 def scale(pixels: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     """Multiply in float64: a factor may be beyond what float32 holds, where outputs are tiny.
 
