@@ -53,6 +53,7 @@ _HOME_OF_NAME = {
     "reconstruct_dask": "batch.lazy",
     "reconstruct_field": "batch.field",
     "reconstruct_folder": "batch.folder",
+    "scan_acquisitions": "io",
     "sort_by_tiles": "batch.points",
     "to_image": "images",
     "write_image": "io",
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from smlmkit.images import to_image as to_image
     from smlmkit.io import read_image as read_image
     from smlmkit.io import read_localizations as read_localizations
+    from smlmkit.io import scan_acquisitions as scan_acquisitions
     from smlmkit.io import write_image as write_image
     from smlmkit.io import write_localizations as write_localizations
     from smlmkit.kde import AdaptiveKDE as AdaptiveKDE

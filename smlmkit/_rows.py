@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smlmkit._checks import check_positive, check_whole, random_source
-from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarning
+from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRows, UnusedRowsWarning
 from smlmkit.grid import FieldOfView, check_field_of_view
 
 _MAX_TILES = 2**16
 """How many tiles 16 bits can number: numpy sorts such numbers by radix, in linear time."""
+
+_N_ROWS_TOLD = 5
 
 
 def inside(x: NDArray[np.float64], y: NDArray[np.float64], box: FieldOfView) -> NDArray[np.bool_]:
@@ -29,15 +31,20 @@ def usable_rows(
     n_unusable = len(x) - int(usable.sum())
     if not n_unusable:
         return None
-    n_not_finite = len(x) - int(finite.sum())
-    reasons = [f"{n_not_finite:,} with x or y not finite"] if n_not_finite else []
-    if n_unusable > n_not_finite:
-        reasons.append(
-            f"{n_unusable - n_not_finite:,} outside the field of view {tuple(box or ())}"
-        )
+    unused = {
+        "with x or y not finite": ~finite,
+        f"outside the field of view {tuple(box or ())}": finite & ~usable,
+    }
+    reasons = {
+        reason: UnusedRows(int(rows.sum()), np.flatnonzero(rows)[:_N_ROWS_TOLD].tolist())
+        for reason, rows in unused.items()
+        if rows.any()
+    }
+    told = ", ".join(f"{rows.n:,} {reason}" for reason, rows in reasons.items())
     warnings.warn(
-        f"{prefix}{n_unusable:,} of {len(x):,} rows cannot be used: {', '.join(reasons)}",
-        UnusedRowsWarning,
+        UnusedRowsWarning(
+            f"{prefix}{n_unusable:,} of {len(x):,} rows cannot be used: {told}", reasons
+        ),
         stacklevel=3,  # who made the table
     )
     return usable

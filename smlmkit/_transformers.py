@@ -1,7 +1,7 @@
 """What transformers share that learn nothing: fit, lists, tags, errors that name the sample."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -15,7 +15,7 @@ class StatelessTransformer(TransformerMixin, BaseEstimator, ABC):
     """Transforms each sample on its own; a subclass says which samples, and what is done to one."""
 
     @abstractmethod
-    def _samples(self, X: Any) -> tuple[list[Any], bool]:
+    def _samples(self, X: Any) -> tuple[Sequence[Any], bool]:
         """Check X; give the list of samples, and whether X was a single one."""
 
     @abstractmethod
@@ -103,7 +103,7 @@ class StatelessTransformer(TransformerMixin, BaseEstimator, ABC):
 class TableTransformer(StatelessTransformer):
     """Takes tables of localizations."""
 
-    def _samples(self, X: Any) -> tuple[list[Any], bool]:
+    def _samples(self, X: Any) -> tuple[Sequence[Any], bool]:
         return as_fovs(X)
 
     def _tile_needs(self, facts: FieldFacts) -> TileNeeds:
@@ -118,7 +118,7 @@ class TableTransformer(StatelessTransformer):
 class ImageTransformer(StatelessTransformer):
     """Takes images and stacks of images."""
 
-    def _samples(self, X: Any) -> tuple[list[Any], bool]:
+    def _samples(self, X: Any) -> tuple[Sequence[Any], bool]:
         return as_images(X)
 
     def _tile_needs(self, facts: FieldFacts) -> TileNeeds:

@@ -4,6 +4,9 @@ Every error is a :class:`SmlmkitError` and also the built-in exception that Pyth
 expect, so both ``except SmlmkitError`` and ``except ValueError`` work.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 
 class SmlmkitError(Exception):
     """Base class of every error that smlmkit raises on purpose."""
@@ -53,8 +56,27 @@ class SmlmkitWarning(UserWarning):
     """Base class of every warning that smlmkit gives."""
 
 
+class UnusedRows(NamedTuple):
+    """How many rows of a table could not be used, and the first of them, counted from 0."""
+
+    n: int
+    first: list[int]
+
+
 class UnusedRowsWarning(SmlmkitWarning):
-    """Rows of a table that could not be used, with their number and the reason."""
+    """Rows of a table that could not be used, with their number and the reason.
+
+    Parameters
+    ----------
+    message : str
+        What people are told.
+    reasons : mapping of str to UnusedRows, optional
+        Which rows, by reason, as far as that is known.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, UnusedRows] | None = None) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons or {})
 
 
 class EmptyPredictionWarning(SmlmkitWarning):

@@ -321,7 +321,7 @@ class AnisotropicKDE(StatelessTransformer):
         self.pixel_size = pixel_size
         self.n_threads = n_threads
 
-    def _samples(self, X: Any) -> tuple[list[Any], bool]:
+    def _samples(self, X: Any) -> tuple[Sequence[Any], bool]:
         first = X[0] if isinstance(X, Sequence) and not isinstance(X, str) and X else X
         if self.support == "window" or isinstance(first, xr.DataArray):
             return as_images(X)

@@ -16,7 +16,11 @@ Target = Localizations | xr.DataArray
 """What a reconstruction is compared with, or learns from: a dense table or an image."""
 
 
-def as_fovs(X: object) -> tuple[list[Localizations], bool]:
+class LazyTables(Sequence[Localizations]):
+    """Tables that are made when they are asked for; those who take X ask for one at a time."""
+
+
+def as_fovs(X: object) -> tuple[Sequence[Localizations], bool]:
     """Check what a user hands in as X: one table, or a list with one table a field of view.
 
     Parameters
@@ -26,8 +30,8 @@ def as_fovs(X: object) -> tuple[list[Localizations], bool]:
 
     Returns
     -------
-    fovs : list of Localizations
-        The tables.
+    fovs : sequence of Localizations
+        The tables; lazy ones stay so.
     single : bool
         Whether X was one table rather than a list.
 
@@ -38,6 +42,8 @@ def as_fovs(X: object) -> tuple[list[Localizations], bool]:
     """
     if isinstance(X, Localizations):
         return [X], True
+    if isinstance(X, LazyTables) and len(X):
+        return X, False
     is_object_array = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
     if isinstance(X, pd.DataFrame | Mapping) or (isinstance(X, np.ndarray) and not is_object_array):
         return [Localizations(X)], True

@@ -19,7 +19,7 @@ from smlmkit.cli.quality import frc
 from smlmkit.cli.reconstruct import reconstruct
 from smlmkit.cli.render import render
 from smlmkit.cli.report import report
-from smlmkit.cli.tables import info, simulate
+from smlmkit.cli.tables import convert, info, simulate
 from smlmkit.errors import SmlmkitError
 
 
@@ -33,7 +33,7 @@ def commands() -> None:
     """
 
 
-for command in (info, render, frc, train, reconstruct, report, simulate, demo):
+for command in (info, convert, render, frc, train, reconstruct, report, simulate, demo):
     commands.add_command(command)
 
 

@@ -64,4 +64,6 @@ def say_error(error: Exception, file: Path | None = None) -> None:
     """
     message = str(error) or "not enough memory"
     place = "" if file is None or str(file) in message else f"{file}: "
-    click.echo(f"smlmkit: error: {place}{message}", err=True)
+    # Names of files and columns may hold bytes that are no text.
+    text = f"{place}{message}".encode(errors="backslashreplace").decode()
+    click.echo(f"smlmkit: error: {text}", err=True)

@@ -1,12 +1,16 @@
-"""Commands about tables: what is in them, and simulated ones."""
+"""Commands about tables: what is in them, the same in another format, and simulated ones."""
 
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from smlmkit._atomic import check_output
 from smlmkit.cli._shared import (
+    POSITIVE,
     as_json,
     camera_pixel_size,
     existing,
@@ -14,10 +18,12 @@ from smlmkit.cli._shared import (
     output,
     overwrite,
     read_table,
+    refuse_existing,
     seed,
 )
 
 if TYPE_CHECKING:
+    from smlmkit.errors import UnusedRowsWarning
     from smlmkit.localizations import Localizations
 
 
@@ -26,34 +32,166 @@ if TYPE_CHECKING:
 @camera_pixel_size
 @as_json
 def info(inputs: tuple[Path, ...], camera_pixel_size: float | None, as_json: bool) -> None:
-    """Say what is in tables of localizations."""
+    """Say what is in tables of localizations, and which of their rows cannot be used."""
     described = []
     for path in find_tables(inputs):
-        facts = describe(path, read_table(path, camera_pixel_size))
+        facts = describe(path, *read_and_list_unused(path, camera_pixel_size))
         described.append(facts)
         if not as_json:
-            click.echo("\n".join(f"{name:>24}: {value}" for name, value in facts.items()) + "\n")
+            click.echo(f"{write_facts(facts)}\n")
     if as_json:
         click.echo(json.dumps(described, indent=1))
 
 
-def describe(path: Path, localizations: "Localizations") -> dict[str, Any]:
+def read_and_list_unused(
+    path: Path, camera_pixel_size: float | None
+) -> tuple["Localizations", list[dict[str, Any]]]:
+    """Read a table; list the rows that could not be used, which are warned of all the same."""
+    from smlmkit.errors import UnusedRowsWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnusedRowsWarning)
+        table = read_table(path, camera_pixel_size)
+    unused: list[dict[str, Any]] = []
+    for warning in caught:
+        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+        if isinstance(warning.message, UnusedRowsWarning):
+            unused += describe_unused(warning.message)
+    return table, unused
+
+
+def describe_unused(warning: "UnusedRowsWarning") -> list[dict[str, Any]]:
+    """Give the reasons that a warning of unused rows knows, or else what it says."""
+    return [
+        {"reason": reason, "count": rows.n, "first_rows": rows.first}
+        for reason, rows in warning.reasons.items()
+    ] or [{"reason": str(warning)}]
+
+
+def describe(
+    path: Path, localizations: "Localizations", unused: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Give the facts that `info` prints."""
-    box = localizations.field_of_view
+    from smlmkit.io._common import LENGTHS
+
+    box, metadata = localizations.field_of_view, localizations.metadata
     facts: dict[str, Any] = {
         "file": str(path),
-        "format": localizations.metadata.get("format", "unknown"),
+        "format": metadata.get("format", "unknown"),
         "localizations": len(localizations),
-        "columns": ", ".join(localizations.columns),
+        "columns": {name: "nm" if name in LENGTHS else None for name in localizations.columns},
         "field of view (nm)": f"y {box.y_min:g} to {box.y_max:g}, x {box.x_min:g} to {box.x_max:g}",
         "density (per µm²)": round(localizations.density, 3),
     }
     if "frame" in localizations and len(localizations):
         frame = localizations["frame"]
-        facts["frames (0-based)"] = f"{frame.min()} to {frame.max()}"
+        of_all = f" of {metadata['n_frames']}" if "n_frames" in metadata else ""
+        facts["frames (0-based)"] = f"{frame.min()} to {frame.max()}{of_all}"
+    if "camera_pixel_size" in metadata:
+        facts["camera pixel size (nm)"] = metadata["camera_pixel_size"]
     if (median := localizations.median_uncertainty) is not None:
         facts["median uncertainty (nm)"] = round(median, 3)
+    facts["unused rows"] = unused
     return facts
+
+
+def write_facts(facts: dict[str, Any]) -> str:
+    """Write the facts about a table for people: a line each, and one for each reason."""
+    columns = [f"{name} ({unit})" if unit else name for name, unit in facts["columns"].items()]
+    unused = [write_reason(**reason) for reason in facts["unused rows"]] or ["none"]
+    told = facts | {"columns": ", ".join(columns), "unused rows": f"\n{'':>26}".join(unused)}
+    return "\n".join(f"{name:>24}: {value}" for name, value in told.items())
+
+
+def write_reason(reason: str, count: int = 0, first_rows: Sequence[int] = ()) -> str:
+    """Write why rows are not used and, as far as it is known, which."""
+    if not count:
+        return reason
+    numbers = ", ".join(map(str, first_rows))
+    return f"{count:,} {reason} (counted from 0: {numbers}{', ...' * (count > len(first_rows))})"
+
+
+def split_columns(
+    context: click.Context,  # noqa: ARG001
+    parameter: click.Parameter,  # noqa: ARG001
+    given: Sequence[str],
+) -> dict[str, str]:
+    """Give the column of the file for each name, or say what is wrong with an option."""
+    columns: dict[str, str] = {}
+    for pair in given:
+        name, _, column = pair.partition("=")
+        if not name or not column:
+            raise click.BadParameter(f"{pair!r} is not of the kind NAME=COLUMN")
+        if name in columns:
+            raise click.BadParameter(f"{name!r} is given twice")
+        columns[name] = column
+    return columns
+
+
+@click.command()
+@click.argument("table", metavar="IN", type=existing)
+@click.argument("output", metavar="OUT", type=output)
+@click.option(
+    "--format",
+    "output_format",
+    metavar="FORMAT",
+    help="Format of OUT, whatever its suffix: picasso, thunderstorm, smlm, decode or parquet.",
+)
+@click.option(
+    "--input-format",
+    metavar="FORMAT",
+    help="Format of IN, which is found by looking into it otherwise.",
+)
+@click.option(
+    "--column",
+    "columns",
+    metavar="NAME=COLUMN",
+    multiple=True,
+    callback=split_columns,
+    help="Read any table in a text file, in which a column of smlmkit has this name and unit, as "
+    "in x='PosX [um]'. Once for each column.",
+)
+@camera_pixel_size
+@click.option(
+    "--uncertainty",
+    type=POSITIVE,
+    metavar="NM",
+    help="Uncertainty of all localizations, for Picasso, which needs one.",
+)
+@overwrite
+def convert(
+    table: Path,
+    output: Path,
+    output_format: str | None,
+    input_format: str | None,
+    columns: dict[str, str],
+    camera_pixel_size: float | None,
+    uncertainty: float | None,
+    overwrite: bool,
+) -> None:
+    """Convert the table IN to OUT: .parquet, .hdf5 (Picasso), .csv (ThunderSTORM), .smlm."""
+    from smlmkit.io.tables import (
+        format_to_write,
+        options_to_write,
+        read_localizations,
+        write_localizations,
+    )
+
+    name = output_format or format_to_write(output)
+    known = options_to_write(name)
+    if uncertainty is not None and "uncertainty" not in known:
+        raise click.UsageError(f"--uncertainty means nothing to the {name} format")
+    refuse_existing([output], overwrite)
+    check_output(output, overwrite=overwrite)
+    localizations = read_localizations(
+        table, format=input_format, pixel_size=camera_pixel_size, columns=columns or None
+    )
+    given = {"pixel_size": camera_pixel_size, "uncertainty": uncertainty}
+    options = {
+        option: value for option, value in given.items() if option in known and value is not None
+    }
+    write_localizations(localizations, output, format=name, overwrite=overwrite, **options)
+    click.echo(f"{output}: {len(localizations):,} localizations, {name}")
 
 
 @click.command()

@@ -1,5 +1,8 @@
 """Picasso: an HDF5 file with one table, ``/locs``, and a YAML file of the same name beside it.
 
+The table is a dataset of rows, or a group as pandas writes it through PyTables. Molecule maps are
+tables of the same kind, whose rows are clusters: their frames are means.
+
 **Origin.** In Picasso the centre of the first camera pixel is 0: a position is the fit's place in a
 small window plus the whole number of the window's pixel. In smlmkit the outer corner of that pixel
 is 0, so that half a camera pixel lies between them: ``x = (x_px + 0.5) * pixel_size``. (Picasso's
@@ -12,8 +15,9 @@ in nm. Columns that smlmkit does not know keep their names and their numbers.
 import io
 import json
 import math
+import pickletools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +28,19 @@ from numpy.typing import NDArray
 
 from smlmkit import __version__
 from smlmkit._atomic import all_or_nothing
-from smlmkit.errors import FileFormatError, InvalidInputError, SmlmkitError, UnusedRowsWarning
+from smlmkit.errors import FileFormatError, InvalidInputError, UnusedRowsWarning
 from smlmkit.grid import FieldOfView, PixelGrid, check_field_of_view, check_pixel_size
-from smlmkit.io._common import check_numbers, own_dataset, plain_yaml_values, table_from_file
+from smlmkit.io._common import (
+    check_numbers,
+    is_hdf5_with,
+    opened_hdf5,
+    own_dataset,
+    own_numbers,
+    own_object,
+    plain_yaml_values,
+    table_from_file,
+)
+from smlmkit.io._hdf5_text import read_attribute_text, read_dataset_text
 from smlmkit.localizations import Localizations
 
 _NAMES = {
@@ -36,11 +50,15 @@ _NAMES = {
     "sx": "sigma_x",
     "sy": "sigma_y",
     "bg": "background",
+    "n": "detections",
 }
 _PICASSO_NAMES = {table: own for own, table in _NAMES.items()}
 _IN_PIXELS = frozenset({"lpx", "lpy", "sx", "sy"})
 # Picasso leaves out rows where one of these is negative, and rows with any number not finite.
 _NEVER_NEGATIVE = ("x", "y", "lpx", "lpy", "lpz", "photons", "ellipticity", "sx", "sy")
+# What a pickled list of texts is made of.
+_OPCODES_OF_TEXTS = frozenset({"UNICODE", "STRING"})
+_OPCODES_OF_LISTS = frozenset({"MARK", "LIST", "APPEND", "PUT", "STOP"})
 # float32, to which Picasso rounds positions, can carry a row this far over an edge of the field.
 _ROUNDING_PX = 1e-3
 
@@ -60,6 +78,34 @@ class _Record(NamedTuple):
     metadata: dict[str, Any]
 
 
+def recognizes(path: Path, head: bytes) -> bool:
+    """Tell whether a file holds ``/locs`` as Picasso or pandas writes it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    head : bytes
+        How it begins.
+
+    Returns
+    -------
+    bool
+        Whether it does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "locs.hdf5")
+    ...     with h5py.File(path, "w") as hdf5:
+    ...         hdf5["locs"] = np.zeros(3, [("x", "f4"), ("y", "f4")])
+    ...     recognizes(path, path.read_bytes()), recognizes(path, b"x,y")
+    (True, False)
+    """
+    return is_hdf5_with(path, head, _has_table)
+
+
 def read(
     path: Path, *, pixel_size: float | None = None, field_of_view: FieldOfView | None = None
 ) -> Localizations:
@@ -68,7 +114,9 @@ def read(
     The camera pixel size and the field of view, (0, 0) to (``Height``, ``Width``) in camera pixels,
     stand in the YAML file beside it or else in its dataset ``/metadata``; where several documents
     state a key, the last one counts. ``lpx``, ``lpy`` and ``lpz`` become ``uncertainty_x/y/z``,
-    ``sx`` and ``sy`` become ``sigma_x/y``, ``bg`` becomes ``background``.
+    ``sx`` and ``sy`` become ``sigma_x/y``, ``bg`` becomes ``background``, ``n`` or ``n_locs``
+    becomes ``detections``. In a molecule map, which has a column ``std_frame``, ``frame`` becomes
+    ``mean_frame``.
 
     Parameters
     ----------
@@ -103,7 +151,7 @@ def read(
     """
     sidecar = path.with_suffix(".yaml")
     has_sidecar = sidecar.is_file() and sidecar != path
-    records, embedded = _read_hdf5(path, with_metadata=not has_sidecar)
+    columns, embedded = _read_hdf5(path, with_metadata=not has_sidecar)
     if has_sidecar:
         info = _Info(sidecar.name, plain_yaml_values(sidecar))
     elif embedded is not None:
@@ -116,7 +164,7 @@ def read(
         raise _unknown(path, info, "camera pixel size", "Pixelsize", "pixel_size=")
     # What smlmkit noted in nm holds for the pixel size that it wrote.
     record = _parse_record(path, info) if size == stated_size else None
-    table = _to_table(path, records, size)
+    table = _to_table(path, columns, size)
     for axis, start in zip("yx", record.origin if record else (0.0, 0.0), strict=True):
         table[axis] = (table[axis].astype(np.float64) + 0.5) * size + start
     metadata = {"source": path.name, "format": "picasso", "camera_pixel_size": size}
@@ -211,42 +259,110 @@ def write(
         yaml_file.write_text(yaml.safe_dump(info, sort_keys=False), encoding="utf-8")
 
 
-def _read_hdf5(path: Path, *, with_metadata: bool) -> tuple[NDArray[Any], str | bytes | None]:
-    """Give the records of /locs and, if asked for, the text of /metadata."""
-    try:
-        with h5py.File(path, "r") as file:
-            records = _check_table(path, own_dataset(path, file, "locs"))[()]
-            if not with_metadata or "metadata" not in file:
-                return records, None
-            embedded = own_dataset(path, file, "metadata")
-            if h5py.check_string_dtype(embedded.dtype) is None or embedded.shape != ():
-                raise FileFormatError(f"{path}: the dataset /metadata is not one text")
-            return records, embedded[()]
-    except SmlmkitError:
-        raise
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError) as error:
-        raise FileFormatError(f"{path}: the HDF5 file is damaged: {error}") from error
+def _has_table(file: h5py.File) -> bool:
+    if "locs" not in list(file):
+        return False
+    if not isinstance(file.get("locs", getlink=True), h5py.HardLink):
+        return True  # to be refused with the reason
+    table = file["locs"]
+    return isinstance(table, h5py.Dataset) or bool({"table", "block0_values"} & set(table))
 
 
-def _check_table(path: Path, dataset: h5py.Dataset) -> h5py.Dataset:
-    names = dataset.dtype.names or ()
-    if dataset.ndim != 1 or not {"x", "y"} <= set(names):
-        raise FileFormatError(
-            f"{path}: /locs has the columns {', '.join(names) or 'none'} and the shape "
-            f"{dataset.shape}, expected one row a localization with at least x and y"
-        )
-    for name in names:
-        if dataset.dtype[name].kind not in "iufb":
+def _read_hdf5(path: Path, *, with_metadata: bool) -> tuple[dict[str, NDArray[Any]], str | None]:
+    """Give the columns of /locs and, if asked for, the text of /metadata."""
+    with opened_hdf5(path) as file:
+        columns = _read_table(path, file)
+        if not {"x", "y"} <= columns.keys():
             raise FileFormatError(
-                f"{path}: column {name!r} of /locs holds {dataset.dtype[name]}, expected numbers"
+                f"{path}: /locs has the columns {', '.join(columns) or 'none'}, "
+                "expected at least x and y"
             )
-    # HDF5 converts between types without checking them, and a damaged one would crash it.
-    if not dataset.id.get_type().equal(h5py.h5t.py_create(dataset.dtype, logical=True)):
-        raise FileFormatError(f"{path}: the columns of /locs are not laid out as numbers are")
-    return dataset
+        if not with_metadata or "metadata" not in list(file):
+            return columns, None
+        return columns, read_dataset_text(path, own_dataset(path, file, "metadata"))
 
 
-def _parse_json(path: Path, text: str | bytes) -> dict[str, Any]:
+def _read_table(path: Path, file: h5py.File) -> dict[str, NDArray[Any]]:
+    table = own_object(path, file, "locs")
+    if isinstance(table, h5py.Dataset):
+        return _read_rows(path, file, "locs")
+    if "table" in list(table):
+        columns = _read_rows(path, file, "locs/table")
+        return {name: values for name, values in columns.items() if name != "index"}
+    if "block0_values" in list(table):
+        return _read_blocks(path, file)
+    raise FileFormatError(
+        f"{path}: /locs is a group of {', '.join(list(table)[:9]) or 'nothing'}, "
+        "expected a table as Picasso or pandas writes it"
+    )
+
+
+def _read_rows(path: Path, file: h5py.File, name: str) -> dict[str, NDArray[Any]]:
+    """Read a dataset of rows; PyTables may keep several columns as one of arrays."""
+    dataset = own_numbers(path, file, name)
+    if dataset.ndim != 1 or not dataset.dtype.names:
+        raise FileFormatError(
+            f"{path}: /{name} has the columns {', '.join(dataset.dtype.names or ()) or 'none'} "
+            f"and the shape {dataset.shape}, expected one row a localization"
+        )
+    records = dataset[()]
+    columns: dict[str, NDArray[Any]] = {}
+    for own in dataset.dtype.names:
+        if records[own].ndim == 1:
+            _add_block(path, columns, [own], records[own][:, np.newaxis])
+        else:
+            _add_block(path, columns, _names_in_block(path, dataset, own), records[own])
+    return columns
+
+
+def _names_in_block(path: Path, table: h5py.Dataset, block: str) -> list[str]:
+    """Give the texts in a list that PyTables has pickled, without unpickling it."""
+    pickled = read_attribute_text(path, table, f"{block}_kind")
+    if pickled is None:
+        raise FileFormatError(
+            f"{path}: column {block!r} of {table.name} holds {table.dtype[block]}, expected numbers"
+        )
+    names = []
+    try:
+        for opcode, value, _ in pickletools.genops(pickled.encode()):
+            if opcode.name in _OPCODES_OF_TEXTS:
+                names.append(str(value))
+            elif opcode.name not in _OPCODES_OF_LISTS:
+                raise ValueError(f"it holds more than texts ({opcode.name})")
+    except ValueError as error:
+        raise FileFormatError(
+            f"{path}: the names of the columns in {block} of {table.name} are damaged: {error}"
+        ) from error
+    return names
+
+
+def _read_blocks(path: Path, file: h5py.File) -> dict[str, NDArray[Any]]:
+    """Read the blocks of columns of one type that pandas writes in its fixed format."""
+    columns: dict[str, NDArray[Any]] = {}
+    blocks = sorted(name for name in own_object(path, file, "locs") if name.endswith("_values"))
+    for block in blocks:
+        texts = own_dataset(path, file, f"locs/{block.removesuffix('_values')}_items")
+        if texts.dtype.kind != "S" or texts.ndim != 1:
+            raise FileFormatError(f"{path}: {texts.name} holds {texts.dtype}, expected texts")
+        names = [name.decode() for name in texts[()]]
+        _add_block(path, columns, names, own_numbers(path, file, f"locs/{block}")[()])
+    return columns
+
+
+def _add_block(
+    path: Path, columns: dict[str, NDArray[Any]], names: list[str], block: NDArray[Any]
+) -> None:
+    if block.ndim != 2 or block.shape[1] != len(names):
+        raise FileFormatError(
+            f"{path}: the columns {', '.join(names)} of /locs are stored in the shape {block.shape}"
+        )
+    for name, values in zip(names, block.T, strict=True):
+        if name in columns:
+            raise FileFormatError(f"{path}: /locs has two columns {name!r}")
+        columns[name] = values
+
+
+def _parse_json(path: Path, text: str) -> dict[str, Any]:
     """Give what the documents in /metadata state; later ones win."""
     try:
         documents = json.loads(text)
@@ -306,16 +422,26 @@ def _parse_record(path: Path, info: _Info) -> _Record | None:
         ) from error
 
 
-def _to_table(path: Path, records: NDArray[Any], size: float) -> dict[str, NDArray[Any]]:
+def _to_table(
+    path: Path, columns: Mapping[str, NDArray[Any]], size: float
+) -> dict[str, NDArray[Any]]:
     table: dict[str, NDArray[Any]] = {}
-    for own in records.dtype.names or ():
-        values = records[own]
-        values = values.astype(values.dtype.newbyteorder("="))  # a copy: rows lie far apart
-        name = _NAMES.get(own, own)
+    for own, values in columns.items():
+        name = _meaning(own, columns)
         if name in table:
             raise FileFormatError(f"{path}: column {own!r} is the second one that means {name}")
-        table[name] = values * size if own in _IN_PIXELS else values
+        native = values.astype(values.dtype.newbyteorder("="))  # a copy: rows lie far apart
+        table[name] = native * size if own in _IN_PIXELS else native
     return table
+
+
+def _meaning(own: str, all_own: Collection[str]) -> str:
+    """Give the name in smlmkit of a column in a Picasso file that has all of these."""
+    if own == "frame" and "std_frame" in all_own:
+        return "mean_frame"
+    if own == "n_locs" and "n" not in all_own:
+        return "detections"
+    return _NAMES.get(own, own)
 
 
 def _settle(values: NDArray[np.float64], low: float, high: float, slack: float) -> None:
@@ -342,13 +468,16 @@ def _to_records(
     uncertainty: float | None,
 ) -> NDArray[Any]:
     check_numbers(localizations, "Picasso")
+    names = {name: _PICASSO_NAMES.get(name, name) for name in localizations}
+    if "std_frame" in names and "mean_frame" in names:
+        names["mean_frame"] = "frame"
     columns: dict[str, NDArray[Any]] = {"frame": np.zeros(len(localizations), np.uint32)}
-    for name in localizations:
-        if name in _NAMES or not name.isprintable() or not name:
+    for name, own in names.items():
+        if _meaning(own, names.values()) != name or not name.isprintable() or not name:
             raise InvalidInputError(
                 f"column {name!r}: a Picasso file would give it back as another one; rename it"
             )
-        own, values = _PICASSO_NAMES.get(name, name), localizations[name]
+        values = localizations[name]
         columns[own] = values / size if own in _IN_PIXELS else values
     for own in ("lpx", "lpy"):
         if own not in columns and uncertainty is None:
@@ -359,7 +488,8 @@ def _to_records(
         columns.setdefault(own, np.full(len(localizations), (uncertainty or 0) / size))
     if len(localizations) and not 0 <= columns["frame"].min() <= columns["frame"].max() < 2**32:
         raise InvalidInputError("Picasso's frames are whole numbers from 0 to 2**32 - 1")
-    columns["frame"] = columns["frame"].astype(np.uint32)
+    if "frame" in localizations:
+        columns["frame"] = columns["frame"].astype(np.uint32)
     for axis, start in zip("yx", origin, strict=True):
         columns[axis] = (columns[axis] - start) / size - 0.5
     records = np.empty(len(localizations), [(own, v.dtype) for own, v in columns.items()])

@@ -3,51 +3,78 @@
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from smlmkit._checks import check_choice
 from smlmkit.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from smlmkit.grid import FieldOfView, check_field_of_view, check_pixel_size
-from smlmkit.io.thunderstorm import is_thunderstorm
 from smlmkit.localizations import Localizations
 
 _HEAD_BYTES = 65536
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+_MATLAB = b"MATLAB "
+_ANY = b""
 
 
 class _Format(NamedTuple):
-    """A file format: its module holds `read` and `write` and is imported when it is needed."""
+    """A file format: its module in `smlmkit.io`, and how its files begin.
+
+    The module holds `recognizes`, `read` and, where tables are written too, `write`. It is imported
+    when it is needed: to look into a file, only if the file begins like this.
+    """
 
     module: str
-    suffixes: tuple[str, ...]
-    recognizes: Callable[[bytes], bool]
-    looks_like: str
+    begins: bytes | tuple[bytes, ...] = _ANY
+    is_written: bool = False
+    is_alone: bool = False  # nothing else begins like this, and the module need not be asked
 
 
+# From the most to the least specific: the first one that recognizes a file is the one to read it.
 _FORMATS = {
-    "picasso": _Format(
-        "smlmkit.io.picasso",
-        (".hdf5", ".h5"),
-        lambda head: head.startswith(b"\x89HDF\r\n\x1a\n"),
-        "HDF5",
-    ),
-    "parquet": _Format(
-        "smlmkit.io.parquet", (".parquet",), lambda head: head.startswith(b"PAR1"), "Parquet"
-    ),
-    "thunderstorm": _Format(
-        "smlmkit.io.thunderstorm",
-        (".csv",),
-        is_thunderstorm,
-        'text with the columns x and y in its first line, as in "x [nm]","y [nm]"',
-    ),
+    "parquet": _Format("parquet", b"PAR1", is_written=True, is_alone=True),
+    "smlm": _Format("smlm", _ZIP, is_written=True),
+    "picasso": _Format("picasso", _HDF5, is_written=True),
+    "decode": _Format("decode", (_HDF5, b"#", b"\xef\xbb\xbf#"), is_written=True),
+    "smappy": _Format("smappy", _HDF5),
+    "smap": _Format("smap", _MATLAB),
+    "rapidstorm": _Format("rapidstorm"),
+    "elyra": _Format("elyra"),
+    "nstorm": _Format("nstorm"),
+    "nanoimager": _Format("nanoimager"),
+    "challenge": _Format("challenge"),
+    "thunderstorm": _Format("thunderstorm", is_written=True),
+    "csv": _Format("csv_table", ()),
 }
+# Whose reader says what is wrong with a file that begins like this and is none that is known.
+_READER_OF_STRANGERS = {_HDF5: "picasso", _ZIP: "smlm", _MATLAB: "smap"}
+_FORMAT_OF_SUFFIX = {
+    ".hdf5": "picasso",
+    ".h5": "picasso",
+    ".csv": "thunderstorm",
+    ".parquet": "parquet",
+    ".smlm": "smlm",
+}
+# Much else has these suffixes: notes, spreadsheets, whatever MATLAB keeps.
+_AMBIGUOUS_SUFFIXES = (".txt", ".xls", ".mat")
 
-TABLE_SUFFIXES = tuple(suffix for known in _FORMATS.values() for suffix in known.suffixes)
+TABLE_SUFFIXES = (*_FORMAT_OF_SUFFIX, *_AMBIGUOUS_SUFFIXES)
 """The suffixes of files that may be tables of localizations."""
+
+READ_FORMATS = tuple(_FORMATS)
+"""The formats that are read."""
+
+WRITTEN_FORMATS = tuple(name for name, known in _FORMATS.items() if known.is_written)
+"""The formats that are written."""
 
 
 def list_tables(folder: Path) -> list[Path]:
-    """List the tables of localizations in a folder, by the suffixes of files.
+    """List the tables of localizations in a folder.
+
+    A suffix that only tables have is believed, so that a damaged table is not passed over in
+    silence. Much else is called ``.txt``, ``.xls`` or ``.mat``: these files are looked into.
 
     Parameters
     ----------
@@ -68,7 +95,7 @@ def list_tables(folder: Path) -> list[Path]:
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ("b.csv", "a.HDF5", "a.yaml", ".c.csv"):
+    ...     for name in ("b.csv", "a.HDF5", "a.yaml", "README.txt", ".c.csv"):
     ...         Path(folder, name).touch()
     ...     [path.name for path in list_tables(Path(folder))]
     ['a.HDF5', 'b.csv']
@@ -78,7 +105,7 @@ def list_tables(folder: Path) -> list[Path]:
     tables = [
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in TABLE_SUFFIXES and path.name[0] != "." and path.is_file()
+        if may_be_table(path) and path.is_file() and not _is_something_else(path)
     ]
     if not tables:
         raise InvalidInputError(
@@ -87,30 +114,96 @@ def list_tables(folder: Path) -> list[Path]:
     return sorted(tables)
 
 
+def may_be_table(path: Path) -> bool:
+    """Tell by its name whether a file may be a table of localizations.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it need not exist.
+
+    Returns
+    -------
+    bool
+        Whether it has the suffix of one and is not hidden.
+
+    Examples
+    --------
+    >>> may_be_table(Path("blinks.CSV")), may_be_table(Path("._blinks.csv"))
+    (True, False)
+    """
+    return path.suffix.lower() in TABLE_SUFFIXES and path.name[0] != "."
+
+
+def find_format(path: Path) -> str:
+    """Find a table's format by looking into the file once, at its beginning.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        The format, as `read_localizations` takes it.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read, is empty, or is of no known format.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "blinks.dat")
+    ...     _ = file.write_text('"x [nm]","y [nm]"')
+    ...     find_format(file)
+    'thunderstorm'
+    """
+    head = _read_head(path)
+    name = _recognize(path, head)
+    if name is None:
+        raise _unknown(path)
+    return name
+
+
 def read_localizations(
     path: str | os.PathLike[str],
     *,
     format: str | None = None,  # noqa: A002 (the word that users of pandas and Pillow know)
     pixel_size: float | None = None,
     field_of_view: FieldOfView | Sequence[float] | None = None,
+    columns: Mapping[str, str] | None = None,
+    table: str | None = None,
 ) -> Localizations:
     """Read a table of localizations; the format is found by looking into the file.
 
     Lengths become nm, frames 0-based, and positions refer to the outer corner of the first camera
-    pixel. The module of each format says how it gets there.
+    pixel. The module of each format in `smlmkit.io` says how it gets there.
 
     Parameters
     ----------
     path : path-like
-        The file: Picasso HDF5 (with its YAML file beside it), ThunderSTORM CSV, or Parquet.
-    format : {"picasso", "thunderstorm", "parquet"}, optional
-        Read the file as this format, whatever it looks like.
+        The file: Picasso, SMAPpy or DECODE HDF5, ``.smlm``, SMAP, rapidSTORM, Zeiss Elyra, Nikon
+        N-STORM, ONI Nanoimager, the SMLM challenge's or DECODE's CSV, ThunderSTORM, Parquet. What
+        lies beside it and belongs to it, such as Picasso's YAML file, is found.
+    format : str, optional
+        Read the file as this format, whatever it looks like: "picasso", "smappy", "decode", "smlm",
+        "smap", "rapidstorm", "elyra", "nstorm", "nanoimager", "challenge", "thunderstorm",
+        "parquet", or "csv" for any other table in a text file.
     pixel_size : float, optional
         Edge of a camera pixel in nm. It is needed where lengths are in camera pixels and the file
         does not state it, and goes before what the file states.
     field_of_view : FieldOfView or (y_min, x_min, y_max, x_max), optional
-        The box in nm that was imaged, instead of what the file states. ThunderSTORM files do not
-        state any: without it, they get the smallest box of whole nm around the rows.
+        The box in nm that was imaged, instead of what the file states. Many formats do not state
+        any: without it, they get the smallest box of whole nm around the rows.
+    columns : mapping of str to str, optional
+        Read any table in a text file: for each name of smlmkit the file's column, with its unit
+        where the file does not state it, as in ``{"x": "PosX [um]", "y": "PosY [um]"}``.
+    table : str, optional
+        Read this one of the tables of a ``.smlm`` file.
 
     Returns
     -------
@@ -125,6 +218,8 @@ def read_localizations(
         If the file cannot be read: the message names the file, the place and what was expected.
     InvalidInputError
         If an argument has no meaning.
+    InvalidTypeError
+        If `columns` is no mapping of names.
 
     Warns
     -----
@@ -145,13 +240,23 @@ def read_localizations(
     file = Path(path)
     box = None if field_of_view is None else check_field_of_view(field_of_view)
     size = None if pixel_size is None else check_pixel_size(pixel_size)
-    head = _read_head(file)
-    module = _module_of(_find_format(file, head) if format is None else format)
+    name = "csv" if format is None and columns is not None else format
+    if name is None:
+        head = _read_head(file)
+        name = _recognize(file, head) or _reader_of_stranger(file, head)
+    check_choice("format", name, READ_FORMATS)
+    module = _module_of(name)
+    given = {"columns": columns, "table": table}
+    options = {option: value for option, value in given.items() if value is not None}
+    for option in options.keys() - inspect.signature(module.read).parameters.keys():
+        raise InvalidInputError(f"{option}= means nothing to the {name} format")
     try:
-        table: Localizations = module.read(file, pixel_size=size, field_of_view=box)
+        if not file.exists():
+            raise FileFormatError(f"{file}: no such file")
+        read: Localizations = module.read(file, pixel_size=size, field_of_view=box, **options)
     except OSError as error:
-        raise FileFormatError(f"{file}: cannot be read: {error}") from error
-    return table
+        raise _not_readable(file, error) from error
+    return read
 
 
 def write_localizations(
@@ -164,8 +269,8 @@ def write_localizations(
 ) -> None:
     """Write a table of localizations.
 
-    Parquet keeps everything exactly. Picasso and ThunderSTORM files are for those programs: their
-    modules say what these formats cannot hold.
+    Parquet keeps everything exactly. The other formats are for other programs: their modules say
+    what they cannot hold.
 
     Parameters
     ----------
@@ -173,8 +278,8 @@ def write_localizations(
         The table.
     path : path-like
         Where to write. The suffix names the format: ``.parquet``, ``.hdf5`` or ``.h5`` (Picasso,
-        which also writes a ``.yaml`` file), ``.csv`` (ThunderSTORM).
-    format : {"picasso", "thunderstorm", "parquet"}, optional
+        which also writes a ``.yaml`` file), ``.csv`` (ThunderSTORM), ``.smlm``.
+    format : {"picasso", "thunderstorm", "smlm", "decode", "parquet"}, optional
         The format, whatever the suffix is.
     overwrite : bool, default=False
         Whether files that stand there are replaced.
@@ -205,46 +310,123 @@ def write_localizations(
     if not isinstance(localizations, Localizations):
         raise InvalidTypeError(f"expected Localizations, got {type(localizations).__name__}")
     file = Path(path)
-    name = _format_of_suffix(file) if format is None else format
-    module = _module_of(name)
-    known = inspect.signature(module.write).parameters.keys() - {"localizations", "path"}
-    for option in options.keys() - known:
+    name = format_to_write(file) if format is None else format
+    for option in options.keys() - options_to_write(name):
         raise InvalidTypeError(f"the {name} format takes no option {option!r}")
-    module.write(localizations, file, overwrite=overwrite, **options)
+    _module_of(name).write(localizations, file, overwrite=overwrite, **options)
+
+
+def format_to_write(path: Path) -> str:
+    """Tell which format the suffix of an output names.
+
+    Parameters
+    ----------
+    path : Path
+        The output.
+
+    Returns
+    -------
+    str
+        The format, as `write_localizations` takes it.
+
+    Raises
+    ------
+    InvalidInputError
+        If the suffix names none.
+
+    Examples
+    --------
+    >>> format_to_write(Path("blinks.csv"))
+    'thunderstorm'
+    """
+    if path.suffix.lower() not in _FORMAT_OF_SUFFIX:
+        raise InvalidInputError(
+            f"{path}: the suffix names no format; known are {', '.join(_FORMAT_OF_SUFFIX)}, "
+            "or pass format="
+        )
+    return _FORMAT_OF_SUFFIX[path.suffix.lower()]
+
+
+def options_to_write(name: str) -> set[str]:
+    """Tell which options a format's ``write`` takes.
+
+    Parameters
+    ----------
+    name : str
+        The format.
+
+    Returns
+    -------
+    set of str
+        The names of the options, without ``overwrite``, which all take.
+
+    Raises
+    ------
+    InvalidInputError
+        If tables are not written in such a format.
+
+    Examples
+    --------
+    >>> sorted(options_to_write("picasso"))
+    ['pixel_size', 'uncertainty']
+    """
+    check_choice("format", name, WRITTEN_FORMATS)
+    parameters = inspect.signature(_module_of(name).write).parameters
+    return set(parameters) - {"localizations", "path", "overwrite"}
 
 
 def _read_head(path: Path) -> bytes:
     try:
         with path.open("rb") as handle:
             head = handle.read(_HEAD_BYTES)
-    except FileNotFoundError:
-        raise FileFormatError(f"{path}: no such file") from None
     except OSError as error:
-        raise FileFormatError(f"{path}: cannot be read: {error.strerror}") from error
+        raise _not_readable(path, error) from error
     if not head:
         raise FileFormatError(f"{path}: the file is empty")
     return head
 
 
-def _find_format(path: Path, head: bytes) -> str:
-    for name, candidate in _FORMATS.items():
-        if candidate.recognizes(head):
-            return name
-    known = "; ".join(f"{name}: {candidate.looks_like}" for name, candidate in _FORMATS.items())
-    raise FileFormatError(f"{path}: its beginning is that of no known format ({known})")
+def _not_readable(path: Path, error: OSError) -> FileFormatError:
+    if isinstance(error, FileNotFoundError):
+        return FileFormatError(f"{path}: no such file")
+    return FileFormatError(f"{path}: cannot be read: {error.strerror or error}")
 
 
-def _format_of_suffix(path: Path) -> str:
-    for name, candidate in _FORMATS.items():
-        if path.suffix.lower() in candidate.suffixes:
+def _recognize(path: Path, head: bytes) -> str | None:
+    """Name the first format whose module recognizes the file."""
+    for name, known in _FORMATS.items():
+        if head.startswith(known.begins) and (
+            known.is_alone or _module_of(name).recognizes(path, head)
+        ):
             return name
-    known = ", ".join(TABLE_SUFFIXES)
-    raise InvalidInputError(
-        f"{path}: the suffix names no format; known are {known}, or pass format="
+    return None
+
+
+def _reader_of_stranger(path: Path, head: bytes) -> str:
+    for begins, name in _READER_OF_STRANGERS.items():
+        if head.startswith(begins):
+            return name
+    raise _unknown(path)
+
+
+def _unknown(path: Path) -> FileFormatError:
+    known = ", ".join(name for name in READ_FORMATS if name != "csv")
+    return FileFormatError(
+        f"{path}: its beginning is that of no known format ({known}). Any other table in a text "
+        'file is read by naming its columns, as in columns={"x": "PosX [um]", "y": "PosY [um]"}'
     )
 
 
+def _is_something_else(path: Path) -> bool:
+    """Tell whether a file of an ambiguous suffix holds no table."""
+    if path.suffix.lower() not in _AMBIGUOUS_SUFFIXES:
+        return False
+    try:
+        find_format(path)
+    except FileFormatError:
+        return True
+    return False
+
+
 def _module_of(name: str) -> Any:
-    if name not in _FORMATS:
-        raise InvalidInputError(f"format must be one of {', '.join(_FORMATS)}, got {name!r}")
-    return importlib.import_module(_FORMATS[name].module)
+    return importlib.import_module(f"smlmkit.io.{_FORMATS[name].module}")

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -607,7 +608,8 @@ class N2NReconstructor(BaseEstimator):
         if goes_on:
             self._refuse_other_networks(parameters)
         device = resolve_device(self.device)
-        fovs, single = as_fovs(X)
+        tables, single = as_fovs(X)
+        fovs = list(tables)  # training draws from all of them, again and again
         if parameters["z_bins"] is not None:
             _check_depths(fovs)
         needs_targets = resolve_strategy(self.strategy).needs_targets
@@ -729,7 +731,7 @@ def load_model(path: str | PathLike[str], *, device: str = "auto") -> N2NReconst
     return model
 
 
-def _check_depths(fovs: list[Localizations]) -> None:
+def _check_depths(fovs: Iterable[Localizations]) -> None:
     """Refuse tables without depths before any work is done."""
     for position, fov in enumerate(fovs):
         try:

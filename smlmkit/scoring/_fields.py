@@ -72,7 +72,7 @@ class FieldScorer(ABC):
 
     @abstractmethod
     def _targets(
-        self, fovs: list[Localizations], y: object, single: bool
+        self, fovs: Sequence[Localizations], y: object, single: bool
     ) -> Sequence[Target | None]:
         """Give what each field of view is compared with, None for itself."""
 

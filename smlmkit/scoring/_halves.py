@@ -48,7 +48,7 @@ class HeldOutScorer(FieldScorer):
 
     def _targets(
         self,
-        fovs: list[Localizations],
+        fovs: Sequence[Localizations],
         y: object,  # noqa: ARG002
         single: bool,  # noqa: ARG002
     ) -> Sequence[Target | None]:

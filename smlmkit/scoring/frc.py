@@ -157,7 +157,7 @@ class FRCScorer(HeldOutScorer):
             yield {"score": score, "raw": raw, "ceiling": ceiling, "share": share}
 
     def _targets(
-        self, fovs: list[Localizations], y: object, single: bool
+        self, fovs: Sequence[Localizations], y: object, single: bool
     ) -> Sequence[Target | None]:
         if self.reference == "target":
             return as_targets(y, fovs, single)

@@ -28,7 +28,7 @@ class _SimilarityScorer(FieldScorer):
         check_positive(data_range=self.data_range)
 
     def _targets(
-        self, fovs: list[Localizations], y: object, single: bool
+        self, fovs: Sequence[Localizations], y: object, single: bool
     ) -> Sequence[Target | None]:
         return as_targets(y, fovs, single)
 

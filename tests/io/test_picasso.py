@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import h5py
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import yaml
 
 from smlmkit.errors import FileFormatError, InvalidInputError, OutputError, UnusedRowsWarning
-from smlmkit.io.picasso import write
+from smlmkit.io.picasso import read, recognizes, write
 from smlmkit.io.tables import read_localizations
 from smlmkit.localizations import Localizations
 
@@ -165,7 +166,7 @@ def test_damaged_embedded_metadata_are_named(make_file, metadata):
 @pytest.mark.parametrize(
     ("columns", "rows", "message"),
     [
-        ([("frame", "u4"), ("x", "f4")], [(0, 1)], "columns frame, x .* expected"),
+        ([("frame", "u4"), ("x", "f4")], [(0, 1)], "columns frame, x.* expected"),
         ([("x", "f4"), ("y", "f4"), ("who", "S3")], [(0, 1, b"me")], "column 'who' .* numbers"),
         ([("x", "f4"), ("y", "f4", (2,))], [(0, (1, 2))], "column 'y' .* numbers"),
         ([("x", "f4"), ("y", "S4")], [(0, b"abc")], "column 'y' .* numbers"),
@@ -187,12 +188,95 @@ def test_other_hdf5_files_are_told_apart(tmp_path):
     path = tmp_path / "other.h5"
     with h5py.File(path, "w") as file:
         file["data/xyz"] = np.zeros((3, 3))
+    assert not recognizes(path, path.read_bytes())
     with pytest.raises(FileFormatError, match="no dataset /locs: there are data"):
-        read_localizations(path)
+        read(path)
     with h5py.File(path, "w") as file:
         file["locs/x_nm"] = np.zeros(3)
-    with pytest.raises(FileFormatError, match="/locs is a group, as PyTables"):
-        read_localizations(path)
+    assert not recognizes(path, path.read_bytes())
+    with pytest.raises(FileFormatError, match="/locs is a group of x_nm, expected a table as Pic"):
+        read(path)
+
+
+def test_it_is_recognized_by_its_content(make_file):
+    path = make_file()
+    content = path.read_bytes()
+    assert recognizes(path, content)
+    assert not recognizes(path, b"x,y\n1,2\n")
+    path.write_bytes(content[: len(content) // 2])
+    assert not recognizes(path, content)
+
+
+def _write_pandas_table(path, names):
+    """Write what DataFrame.to_hdf(path, key="locs", format="table") does with PyTables."""
+    rows = np.zeros(2, [("index", "i8"), ("values_block_0", "f4", (3,)), ("frame", "u4")])
+    rows["values_block_0"], rows["frame"] = [[0.0, 9.25, 0.1], [4.5, 3.0, 0.05]], [0, 7]
+    with h5py.File(path, "w") as file:
+        file["locs/table"] = rows
+        file["locs/table"].attrs["values_block_0_kind"] = np.bytes_(names)
+
+
+def test_tables_that_pandas_wrote_are_read(tmp_path):
+    path = tmp_path / "locs.hdf5"
+    path.with_suffix(".yaml").write_text(SIDECAR)
+    _write_pandas_table(path, pickle.dumps(["x", "y", "lpx"], 0))
+    assert recognizes(path, path.read_bytes())
+    table = read(path)
+    assert table.columns == ("x", "y", "uncertainty_x", "frame")
+    assert table.x.tolist() == [50.0, 500.0]
+    assert table.y.tolist() == [975.0, 350.0]
+    assert table["frame"].tolist() == [0, 7]
+    with h5py.File(path, "w") as file:  # format="fixed"
+        file["locs/axis0"] = np.array([b"frame", b"x", b"y"])
+        file["locs/block0_items"] = np.array([b"frame"])
+        file["locs/block0_values"] = np.array([[0], [7]], np.uint32)
+        file["locs/block1_items"] = np.array([b"x", b"y"])
+        file["locs/block1_values"] = np.array([[0, 9.25], [4.5, 3.0]], np.float32)
+    assert recognizes(path, path.read_bytes())
+    assert read(path)["frame"].tolist() == [0, 7]
+    assert read(path).y.tolist() == [975.0, 350.0]
+
+
+class _Harm:
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was run",)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (pickle.dumps([_Harm()], 0), r"damaged: it holds more than texts \(GLOBAL\)"),
+        (pickle.dumps(["x", "y"], 0), r"columns x, y of /locs are stored in the shape \(2, 3\)"),
+        (pickle.dumps({"x": "y"}, 0), r"more than texts \(DICT\)"),
+        (pickle.dumps(["x", "y", "frame"], 0), "/locs has two columns 'frame'"),
+        (b"(lp0\nVx", "damaged"),
+        (b"", "damaged"),
+    ],
+)
+def test_names_that_pandas_pickled_are_never_unpickled(tmp_path, names, message):
+    path = tmp_path / "locs.hdf5"
+    path.with_suffix(".yaml").write_text(SIDECAR)
+    _write_pandas_table(path, names)
+    with pytest.raises(FileFormatError, match=message):
+        read(path)
+
+
+def test_a_molecule_map_has_mean_frames(make_file, tmp_path):
+    columns = [("frame", "f4"), ("std_frame", "f4"), ("x", "f4"), ("y", "f4"), ("z", "f4")]
+    columns += [("lpx", "f4"), ("lpy", "f4"), ("n_locs", "u4"), ("n_events", "i4")]
+    table = read(make_file(columns, [(2.5, 1.5, 0, 1, -120, 0.02, 0.02, 31, 4)]))
+    assert table["mean_frame"].tolist() == [2.5]
+    assert "frame" not in table
+    assert table["z"].tolist() == [-120.0]
+    assert table["detections"].tolist() == [31]
+    assert table["n_events"].tolist() == [4]
+    write(table, tmp_path / "again.hdf5")
+    with h5py.File(tmp_path / "again.hdf5") as file:
+        assert file["locs"]["frame"].tolist() == [2.5]
+        assert file["locs"]["n"].tolist() == [31]
+    again = read(tmp_path / "again.hdf5")
+    assert again["mean_frame"].tolist() == [2.5]
+    assert set(again) == set(table)
 
 
 def _virtual(file):
@@ -242,8 +326,19 @@ def test_columns_of_an_impossible_layout_are_refused(make_file):
     assert content[bit_offset : bit_offset + 4] == b"\x00\x00\x20\x00"
     content[bit_offset + 2] = 24
     path.write_bytes(content)
-    with pytest.raises(FileFormatError, match="columns of /locs are not laid out as numbers are"):
+    with pytest.raises(FileFormatError, match="/locs is not laid out as numbers are"):
         read_localizations(path)
+
+
+def test_a_compression_that_is_not_installed_is_named(make_file):
+    path = make_file(chunks=True, compression="gzip")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"deflate") - 8
+    assert content[place : place + 2] == b"\1\0"
+    content[place : place + 2] = (32766).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"'deflate' \(HDF5 filter 32766\), .* not installed"):
+        read(path)
 
 
 def test_compressed_and_empty_tables_are_read(make_file):

@@ -1,5 +1,6 @@
 """Finding the format, and what all formats have in common."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -20,7 +21,13 @@ from smlmkit.errors import (
     OutputError,
     UnusedRowsWarning,
 )
-from smlmkit.io.tables import read_localizations, write_localizations
+from smlmkit.io.tables import (
+    _FORMATS,
+    find_format,
+    list_tables,
+    read_localizations,
+    write_localizations,
+)
 from smlmkit.localizations import Localizations
 
 OPTIONS = {"picasso": {"pixel_size": 100}, "thunderstorm": {}, "parquet": {}}
@@ -160,7 +167,7 @@ def test_a_format_can_be_forced(tmp_path, name):
     [
         (b"", "the file is empty"),
         (b"\x89PNG\r\n\x1a\n", "its beginning is that of no known format"),
-        (b"a,b\n1,2\n", "its beginning is that of no known format"),
+        (b"a,b\n1,2\n", r"of no known format \(parquet, .*, thunderstorm\).* columns=\{"),
         (b"\xff\xfe\x00\x00" * 50, "its beginning is that of no known format"),
     ],
 )
@@ -171,11 +178,117 @@ def test_unknown_content_is_refused(tmp_path, content, message):
         read_localizations(path)
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+REAL_FILES = {
+    "Elyra_dstorm_data.txt": "elyra",
+    "Nanoimager_dstorm_data.csv": "nanoimager",
+    "SMLM_dstorm_data.smlm": "smlm",
+    "Thunderstorm_dstorm_data.csv": "thunderstorm",
+    "decode_dstorm_data.h5": "decode",
+    "rapidSTORM_dstorm_data.txt": "rapidstorm",
+    "raw_movie_locs.hdf5": "picasso",
+    "smap_dstorm_data.mat": "smap",
+}
+HEADERS = {
+    "# DECODE EmitterSet\n# {}\n# {}\nx,y,z,phot,frame_ix\n": "decode",
+    "Channel Name\tX\tY\tXc\tYc\tHeight\tArea\tWidth\tPhi\tAx\tBG\tI\tFrame\tLength\tLink\tValid"
+    "\tZ\tZc\tPhotons\tLateral Localization Accuracy\tXw\tYw\tXwc\tYwc\n": "nstorm",
+    "Ground-truth,frame,xnano,ynano,znano,intensity \n": "challenge",
+    '"id","frame","x [nm]","y [nm]"\n': "thunderstorm",
+}
+
+
+def recognized_by(path):
+    """Name all formats whose modules recognize a file, whatever their order is."""
+    head = path.read_bytes()[:65536]
+    modules = {name: f"smlmkit.io.{known.module}" for name, known in _FORMATS.items()}
+    return [
+        name
+        for name, module in modules.items()
+        if name != "parquet" and importlib.import_module(module).recognizes(path, head)
+    ]
+
+
+@pytest.mark.parametrize("name", REAL_FILES)
+def test_a_real_file_is_recognized_by_its_own_format_only(real_data, name):
+    path = real_data / "formats" / name
+    assert find_format(path) == REAL_FILES[name]
+    assert recognized_by(path) == [REAL_FILES[name]]
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=HEADERS.values())
+def test_a_header_is_recognized_by_its_own_format_only(tmp_path, header):
+    path = tmp_path / "table"
+    path.write_text(header)
+    assert find_format(path) == HEADERS[header]
+    assert recognized_by(path) == [HEADERS[header]]
+
+
+def test_what_is_no_table_is_recognized_by_none(tmp_path):
+    contents = {
+        "notes.txt": b"A wet day. x and y drift.",
+        "stack.tif": b"II*\0" + bytes(100),
+        "sheet.xls": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+        "old.mat": b"MATLAB 5.0 MAT-file" + bytes(600),
+        "sheet.xlsx": b"PK\x03\x04" + bytes(100),
+        "broken.h5": b"\x89HDF\r\n\x1a\n" + bytes(100),
+        "settings.xml": b"<?xml version='1.0'?><localizations/>",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        assert recognized_by(tmp_path / name) == []
+        with pytest.raises(FileFormatError, match=rf"{name}: .* no known format"):
+            find_format(tmp_path / name)
+
+
+def test_looking_into_a_file_imports_what_may_read_it_only(tmp_path):
+    write_localizations(BLINKS, tmp_path / "table.csv")
+    code = (
+        "import sys; from pathlib import Path; from smlmkit.io.tables import find_format\n"
+        f"find_format(Path({str(tmp_path / 'table.csv')!r}))\n"
+        "print([name for name in ['h5py', 'yaml', 'pyarrow.parquet'] if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def test_any_text_is_read_by_naming_its_columns(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("PosX;PosY;t\n0.5;2;7\n1.5;3;8\n")
+    columns = {"x": "PosX [um]", "y": "PosY [um]", "frame": "t"}
+    for name in (None, "csv"):
+        table = read_localizations(path, columns=columns, format=name)
+        assert (table.x.tolist(), table["frame"].tolist()) == ([500.0, 1500.0], [7, 8])
+    with pytest.raises(InvalidInputError, match="columns= means nothing to the elyra format"):
+        read_localizations(path, columns=columns, format="elyra")
+    with pytest.raises(InvalidTypeError, match="columns"):
+        read_localizations(path, columns=["PosX", "PosY"])
+
+
+def test_a_folder_lists_tables_and_what_should_be_some(tmp_path):
+    write_localizations(BLINKS, tmp_path / "good.csv")
+    (tmp_path / "tabs.xls").write_text("x [nm]\ty [nm]\n1\t2\n")
+    for name in ("README.txt", "old.mat", "sheet.xls", "empty.txt"):
+        (tmp_path / name).write_bytes(b"" if name == "empty.txt" else b"something else")
+    (tmp_path / "folder.txt").mkdir()
+    for name in ("broken.csv", "broken.smlm", "broken.HDF5"):
+        (tmp_path / name).write_bytes(b"\0\1\2")
+    assert [path.name for path in list_tables(tmp_path)] == [
+        *("broken.HDF5", "broken.csv", "broken.smlm", "good.csv", "tabs.xls")
+    ]
+    for name in ("broken.HDF5", "broken.csv", "broken.smlm", "good.csv", "tabs.xls"):
+        (tmp_path / name).unlink()
+    with pytest.raises(InvalidInputError, match=r"no tables of localizations \(\.hdf5, .*\.mat\)"):
+        list_tables(tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"format": "thunderstorm"}, {"columns": {"x": "a"}}])
+def test_a_missing_file_and_a_folder_are_refused(tmp_path, arguments):
     with pytest.raises(FileFormatError, match=r"absent\.csv: no such file"):
-        read_localizations(tmp_path / "absent.csv")
+        read_localizations(tmp_path / "absent.csv", **arguments)
     with pytest.raises(FileFormatError, match="cannot be read: Is a directory"):
-        read_localizations(tmp_path)
+        read_localizations(tmp_path, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -329,4 +442,10 @@ def test_importing_io_stays_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert run.stdout.strip() == "[]"
-    assert io.__all__ == ["read_image", "read_localizations", "write_image", "write_localizations"]
+    assert io.__all__ == [
+        "read_image",
+        "read_localizations",
+        "scan_acquisitions",
+        "write_image",
+        "write_localizations",
+    ]

@@ -1,9 +1,11 @@
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
 from smlmkit.errors import FileFormatError, InvalidInputError, UnusedRowsWarning
 from smlmkit.io.tables import read_localizations
-from smlmkit.io.thunderstorm import write
+from smlmkit.io.thunderstorm import read, recognizes, write
 from smlmkit.localizations import Localizations
 
 
@@ -116,7 +118,7 @@ def test_rows_without_a_place_are_counted(read_text):
     [
         ("x [px],y [nm]\n1,2\n", r"column 'x \[px\]' is in camera pixels: pass pixel_size="),
         ("x,y [nm]\n1,2\n", r"unit of column 'x' is unknown: expected nm, um or px"),
-        ("x [nm],y [m]\n1,2\n", r"unit of column 'y \[m\]' is unknown"),
+        ("x [nm],y [km]\n1,2\n", r"unit of column 'y \[km\]' is unknown"),
         ("x [nm^2],y [nm]\n1,2\n", r"unit of column 'x \[nm\^2\]' is unknown"),
         ("x [nm],y [nm],sigma []\n1,2,3\n", "unit of column 'sigma' is unknown"),
         ("x [nm],y [nm],x [um]\n1,2,3\n", r"'x \[um\]' is the second column that means x"),
@@ -129,10 +131,10 @@ def test_rows_without_a_place_are_counted(read_text):
         ("x [nm],y [nm]\n1,2\n3,1_000\n", r"line 3, column 'y \[nm\]': '1_000' is not a number"),
         ("x [nm],y [nm]\n1,2\n3,\udcb5\n", r"line 3, column 'y \[nm\]': '\\udcb5' is not"),
         ("x [nm],y [nm]\n1,2\n3,4\x00\n", r"line 3, column 'y \[nm\]': '4\\x00' is not"),
-        ("x [nm],y [nm]\n1,2\n3\n4,5\n", "line 3 has 1 cells, the first line names 2 columns"),
-        ("x [nm],y [nm]\n1,2\n3,4,5\n", "line 3 has 3 cells, the first line names 2 columns"),
-        ("x [nm],y [nm]\n\n1,2,3\n4,5\n", "line 3 has 3 cells, the first line names 2 columns"),
-        ("x [nm],y [nm]\n1,2,\n4,5,\n", "line 2 has 3 cells, the first line names 2 columns"),
+        ("x [nm],y [nm]\n1,2\n3\n4,5\n", "line 3 has 1 cells, expected 2"),
+        ("x [nm],y [nm]\n1,2\n3,4,5\n", "line 3 has 3 cells, expected 2"),
+        ("x [nm],y [nm]\n\n1,2,3\n4,5\n", "line 3 has 3 cells, expected 2"),
+        ("x [nm],y [nm]\n1,2,\n4,5,\n", "line 2 has 3 cells, expected 2"),
         ("x [nm],y [nm]\n1,2\n3,'4\n", r"line 3, column 'y \[nm\]': \"'4\" is not a number"),
         ('x [nm],y [nm]\n1,2\n3,"4\n5,6\n', "line 4"),
         ("x [nm],y [nm],frame\n1,2,1.5\n", "'frame' must hold whole numbers"),
@@ -223,3 +225,32 @@ def test_text_is_refused(tmp_path):
     table = Localizations({"x": [1.0], "y": [2.0], "who": ["me"]})
     with pytest.raises(InvalidInputError, match=r"column 'who' .* ThunderSTORM .* real numbers"):
         write(table, tmp_path / "blinks.csv")
+
+
+@pytest.mark.parametrize(
+    ("head", "is_one"),
+    [
+        (b'"id","frame","x [nm]","y [nm]"\n', True),
+        (b"\xef\xbb\xbfx [px]\ty [px]\r1\t2", True),
+        (b"x [nm],z [nm]\n", False),
+        (b"x [nm];y [nm]\n", False),
+        (b"X (nm),Y (nm)\n", False),
+        (b"# DECODE EmitterSet\nx,y,z\n", False),
+        (b"\x89HDF\r\n\x1a\n", False),
+        (b"\xff\xfex\x00,\x00y\x00", False),
+        (b"", False),
+    ],
+)
+def test_files_are_known_by_their_first_line(tmp_path, head, is_one):
+    assert recognizes(tmp_path / "any", head) is is_one
+
+
+SAMPLE = b'"frame","x [nm]","y [nm]","sigma [nm]"\n1,10.5,20,130\n2,11.5,21,\n'
+
+
+@pytest.mark.parametrize("cut", range(len(SAMPLE)))
+def test_a_file_cut_anywhere_is_read_in_part_or_refused(tmp_path, cut):
+    path = tmp_path / "blinks.csv"
+    path.write_bytes(SAMPLE[:cut])
+    with suppress(FileFormatError):
+        assert len(read(path)) <= 2
