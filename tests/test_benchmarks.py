@@ -182,3 +182,21 @@ def test_batches(real_data, tmp_path):
     sections = json.loads(out.read_text())["sections"]
     assert [row["tiles_without_work"] for row in sections["scheduling"]] == [9, 9]
     assert min(row["of_kernels"] for row in sections["overhead"]) == 1
+
+
+def test_reading(tmp_path):
+    out = tmp_path / "reading.json"
+    run_python("-m", "benchmarks.reading", "--n", 2000, "--repeats", 1, "--json", out)
+    sections = json.loads(out.read_text())["sections"]
+    assert [rows[0]["reader"] for rows in sections.values()] == ["smlmkit"] * 3
+
+
+def test_fuzz_readers(tmp_path):
+    out = tmp_path / "fuzz.json"
+    run_python(
+        *("-m", "benchmarks.fuzz_readers", "--inputs", 40, "--processes", 1, "--json", out),
+        *("--formats", "smlm", "elyra", "--keep", tmp_path / "findings"),
+    )
+    rows = json.loads(out.read_text())["formats"]
+    assert [(row["inputs"], row["findings"]) for row in rows] == [(40, 0), (40, 0)]
+    assert all(row["tables"] and row["errors"] for row in rows)

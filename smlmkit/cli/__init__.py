@@ -28,8 +28,8 @@ from smlmkit.errors import SmlmkitError
 def commands() -> None:
     """Super-resolved images from single-molecule localizations.
 
-    INPUTS are tables of localizations (Picasso .hdf5, ThunderSTORM .csv, .parquet) or folders of
-    them.
+    INPUTS are tables of localizations (Picasso .hdf5, ThunderSTORM .csv, .parquet, .smlm, SMAP
+    .mat and others) or folders of them.
     """
 
 
