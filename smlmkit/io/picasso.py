@@ -61,6 +61,7 @@ _OPCODES_OF_TEXTS = frozenset({"UNICODE", "STRING"})
 _OPCODES_OF_LISTS = frozenset({"MARK", "LIST", "APPEND", "PUT", "STOP"})
 # float32, to which Picasso rounds positions, can carry a row this far over an edge of the field.
 _ROUNDING_PX = 1e-3
+_RECORDS_AT_A_TIME = 2**14
 
 
 class _Info(NamedTuple):
@@ -166,7 +167,11 @@ def read(
     record = _parse_record(path, info) if size == stated_size else None
     table = _to_table(path, columns, size)
     for axis, start in zip("yx", record.origin if record else (0.0, 0.0), strict=True):
-        table[axis] = (table[axis].astype(np.float64) + 0.5) * size + start
+        nm = table[axis].astype(np.float64)
+        nm += 0.5
+        nm *= size
+        nm += start
+        table[axis] = nm
     metadata = {"source": path.name, "format": "picasso", "camera_pixel_size": size}
     n_frames = _stated(path, info, "Frames")
     if n_frames is not None:
@@ -305,14 +310,32 @@ def _read_rows(path: Path, file: h5py.File, name: str) -> dict[str, NDArray[Any]
             f"{path}: /{name} has the columns {', '.join(dataset.dtype.names or ()) or 'none'} "
             f"and the shape {dataset.shape}, expected one row a localization"
         )
-    records = dataset[()]
+    fields = _split_into_fields(dataset)
     columns: dict[str, NDArray[Any]] = {}
-    for own in dataset.dtype.names:
-        if records[own].ndim == 1:
-            _add_block(path, columns, [own], records[own][:, np.newaxis])
+    for own, values in fields.items():
+        if values.ndim == 1:
+            _add_block(path, columns, [own], values[:, np.newaxis])
         else:
-            _add_block(path, columns, _names_in_block(path, dataset, own), records[own])
+            _add_block(path, columns, _names_in_block(path, dataset, own), values)
     return columns
+
+
+def _split_into_fields(dataset: h5py.Dataset) -> dict[str, NDArray[Any]]:
+    """Read records a few at a time: they are still in the cache when their fields are parted."""
+    kinds = {name: dataset.dtype[name] for name in dataset.dtype.names}
+    fields = {
+        name: np.empty((len(dataset), *kind.shape), kind.base.newbyteorder("="))
+        for name, kind in kinds.items()
+    }
+    n_in_chunk = dataset.chunks[0] if dataset.chunks else 1  # read whole, and only once
+    step = min(-(-_RECORDS_AT_A_TIME // n_in_chunk) * n_in_chunk, max(len(dataset), 1))
+    records = np.empty(step, dataset.dtype)
+    for start in range(0, len(dataset), step):
+        part = records[: len(dataset) - start]
+        dataset.read_direct(part, np.s_[start : start + len(part)])
+        for name, values in fields.items():
+            values[start : start + len(part)] = part[name]
+    return fields
 
 
 def _names_in_block(path: Path, table: h5py.Dataset, block: str) -> list[str]:
@@ -430,7 +453,7 @@ def _to_table(
         name = _meaning(own, columns)
         if name in table:
             raise FileFormatError(f"{path}: column {own!r} is the second one that means {name}")
-        native = values.astype(values.dtype.newbyteorder("="))  # a copy: rows lie far apart
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
         table[name] = native * size if own in _IN_PIXELS else native
     return table
 
