@@ -247,6 +247,13 @@ class _Elements:
             raise ValueError(f"an element of type {kind}, expected numbers")
         return np.frombuffer(content, np.dtype(_STORED_AS[kind]).newbyteorder(self._order))
 
+    def whole_numbers(self) -> list[int]:
+        numbers = self.numbers()
+        if numbers.dtype.kind not in "iu":
+            raise ValueError(f"flags or a shape of the type {numbers.dtype}")
+        whole: list[int] = numbers.tolist()
+        return whole
+
     def rest(self) -> tuple[memoryview, _Order]:
         return self._content[self._position :], self._order
 
@@ -275,8 +282,8 @@ def _to_array(elements: _Elements) -> Array:
     if not content:  # how MATLAB writes [] in a structure
         no_numbers = struct.pack(f"{order}II", 9, 0)
         return Array(b"", 6, False, (0, 0), memoryview(no_numbers), order)
-    flags, *_ = elements.numbers().tolist() or [0]
-    shape = tuple(elements.numbers().tolist())
+    flags, *_ = elements.whole_numbers() or [0]
+    shape = tuple(elements.whole_numbers())
     if len(shape) < 2 or min(shape) < 0:
         raise ValueError(f"an array of the shape {shape}")
     name = bytes(elements.bytes_of_next())

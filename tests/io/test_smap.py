@@ -343,6 +343,7 @@ def test_scipy_finds_the_same_numbers(tmp_path, order):
         ({"bg": element("<", 9, bytes(8))}, "type 9, expected 14"),
         ({"bg": matrix("<", b"", 6, (1, 1), element("<", 9, bytes(9)))}, "damaged"),
         ({"bg": matrix("<", b"", 6, (1, 1), element("<", 99, bytes(8)))}, "type 99"),
+        ({"bg": element("<", 14, element("<", 7, bytes(8)))}, "flags .* of the type float32"),
         (
             {"bg": matrix("<", b"", 6, (1, 1), struct.pack("<HHI", 9, 5, 0))},
             "5 bytes in an .* four",
