@@ -57,7 +57,15 @@ class SmlmkitWarning(UserWarning):
 
 
 class UnusedRows(NamedTuple):
-    """How many rows of a table could not be used, and the first of them, counted from 0."""
+    """Which rows of a table could not be used for one reason.
+
+    Parameters
+    ----------
+    n : int
+        How many they are.
+    first : list of int
+        The first few of them, counted from 0.
+    """
 
     n: int
     first: list[int]
