@@ -4,12 +4,12 @@ The first line names the columns, as in ``Ground-truth,frame,xnano,ynano,znano,i
 are nm from the outer corner of the first camera pixel, frames are counted from 1.
 """
 
-import re
 from pathlib import Path
 
 from smlmkit.errors import FileFormatError
 from smlmkit.grid import FieldOfView
 from smlmkit.io._common import table_from_file
+from smlmkit.io._named_columns import first_line_of
 from smlmkit.io._text import Column, head_lines, parse_header, read_columns, whole
 from smlmkit.localizations import Localizations
 
@@ -38,8 +38,8 @@ def recognizes(path: Path, head: bytes) -> bool:
     True
     """
     del path
-    first_line = re.split(r"[\r\n]", head.decode("utf-8-sig", "surrogateescape"), maxsplit=1)[0]
-    return {"xnano", "ynano"} <= {column.name for column in _parse_header(first_line)[0]}
+    header, _ = _parse_header(first_line_of(head))
+    return {"xnano", "ynano"} <= {column.name for column in header}
 
 
 def read(

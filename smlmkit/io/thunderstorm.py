@@ -4,7 +4,6 @@ Positions refer to the outer corner of the first camera pixel, as everywhere in 
 counted from 1 in the file.
 """
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from smlmkit._atomic import whole_or_nothing
 from smlmkit.errors import FileFormatError, InvalidInputError
 from smlmkit.grid import FieldOfView
 from smlmkit.io._common import LENGTHS, check_numbers, table_from_file
+from smlmkit.io._named_columns import first_line_of
 from smlmkit.io._text import Column, head_lines, length_factor, parse_header, read_columns, whole
 from smlmkit.localizations import Localizations
 
@@ -58,7 +58,7 @@ def recognizes(path: Path, head: bytes) -> bool:
     (True, False)
     """
     del path
-    first_line = re.split(r"[\r\n]", head.decode("utf-8-sig", "surrogateescape"), maxsplit=1)[0]
+    first_line = first_line_of(head)
     return {"x", "y"} <= {column.name for column in _parse_header(first_line)[0]}
 
 
