@@ -5,10 +5,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from smlmkit.errors import OutputError
+
+_FLUSHES_AT_ONCE = 8
 
 
 @contextmanager
@@ -190,10 +193,17 @@ def _flush_to_disk(path: Path) -> None:
     """Make sure that what was written survives a power cut."""
     if not path.exists():
         raise OutputError(f"nothing was written to {path}")
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    for file in files:
-        with file.open("rb+") as handle:  # Windows flushes writable handles only
-            os.fsync(handle.fileno())
+    if path.is_file():
+        _flush_file(path)
+        return
+    # Side by side, for a disk flushes many small files at once in the time of one.
+    with ThreadPoolExecutor(_FLUSHES_AT_ONCE) as pool:
+        list(pool.map(_flush_file, (file for file in path.rglob("*") if file.is_file())))
+
+
+def _flush_file(file: Path) -> None:
+    with file.open("rb+") as handle:  # Windows flushes writable handles only
+        os.fsync(handle.fileno())
 
 
 def _move_into_place(partials: Sequence[Path], targets: Sequence[Path], aside: Path | None) -> None:

@@ -519,6 +519,8 @@ def _create(
     about: Mapping[str, Any],
 ) -> None:
     import zarr
+    from zarr.core.buffer import Buffer
+    from zarr.storage import MemoryStore
 
     check_choice("ngff", ngff, ("0.5", "0.4"))
     check_choice("pyramid", pyramid, ("mean", "sum", None))
@@ -533,8 +535,10 @@ def _create(
         "units": layout.attrs.get("units"),
         "pixel_size": layout.grid.pixel_size,
     }
+    # In memory, for on disk Zarr looks for many files that are not there, each time in a thread.
+    files: dict[str, Buffer] = {}
     group = zarr.create_group(
-        folder,
+        MemoryStore(files),
         zarr_format=3 if ngff == "0.5" else 2,
         attributes={
             **_ome_metadata(levels, ngff, pyramid),
@@ -543,6 +547,10 @@ def _create(
     )
     for number, level in enumerate(levels):
         _create_level(group.create_group(f"scale{number}"), level, shard, CHUNK_PX[ngff])
+    for name, content in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.to_bytes())
 
 
 def _check_shard(shard: int, chunk: int) -> None:
