@@ -50,7 +50,7 @@ from numpy.typing import NDArray
 
 from benchmarks.real_microtubules import read_counts
 from benchmarks.rendering import as_markdown
-from smlmkit import Localizations, N2NReconstructor, Renderer, make_filaments
+from smlmkit import Localizations, N2NReconstructor, Renderer, make_microtubules
 from smlmkit.scoring import compare_held_out
 
 PIXEL_SIZE = 10.0
@@ -144,7 +144,7 @@ def make_fields(options: argparse.Namespace) -> tuple[list[Localizations], list[
     if options.data is None:
         seeds = [*range(options.fields), FIRST_TEST_SEED, FIRST_TEST_SEED + 1]
         fields = [
-            make_filaments(**FIELD, field_size=options.field_size, random_state=seed)[0]
+            make_microtubules(**FIELD, field_size=options.field_size, random_state=seed)[0]
             for seed in seeds
         ]
         return fields[: options.fields], fields[options.fields :]

@@ -44,7 +44,7 @@ from scipy.signal.windows import tukey
 from benchmarks.rendering import Row, as_markdown
 from smlmkit import Renderer
 from smlmkit.metrics.rings import TUKEY_ALPHA, ring_correlation
-from smlmkit.simulate import make_filaments
+from smlmkit.simulate import make_microtubules
 
 PIXEL_SIZE = 10.0
 AREA_CUTOFF = 0.2
@@ -117,7 +117,7 @@ def parse_options() -> argparse.Namespace:
 
 def make_counts(size: int) -> NDArray[np.float32]:
     """Count two random halves of simulated filaments."""
-    table, _ = make_filaments(field_size=size * PIXEL_SIZE, random_state=0)
+    table, _ = make_microtubules(field_size=size * PIXEL_SIZE, random_state=0)
     halves = table.split(by="random", random_state=0)
     return np.stack([Renderer(PIXEL_SIZE).transform(half).values for half in halves])
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import make_pipeline
 
 from benchmarks.rendering import as_markdown
-from smlmkit import AnisotropicKDE, Renderer, make_filaments, reconstruct_field
+from smlmkit import AnisotropicKDE, Renderer, make_microtubules, reconstruct_field
 from smlmkit.batch.cluster import local_workers
 from smlmkit.batch.events import Progress
 
@@ -151,7 +151,7 @@ def blocks(side: float) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float6
     block = min(BLOCK_SIZE, side)
     density = PER_PIXEL / (PIXEL_SIZE / 1000) ** 2  # per square micrometre
     samples = [
-        make_filaments(field_size=block, n_filaments=60, density=density, random_state=seed)[0]
+        make_microtubules(field_size=block, n_filaments=60, density=density, random_state=seed)[0]
         for seed in range(N_BLOCKS)
     ]
     random = np.random.default_rng(0)

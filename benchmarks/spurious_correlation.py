@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from smlmkit import Localizations, frc_curve, make_filaments
+from smlmkit import Localizations, frc_curve, make_microtubules
 from smlmkit.simulate.blinks import draw_blink_counts, draw_frames
 
 FIELD_SIZE, PIXEL_SIZE, UNCERTAINTY = 6000.0, 5.0, 10.0
@@ -63,7 +63,7 @@ def measure(structure: str, density: float, blinks: float, seed: int) -> dict[st
 def simulate(structure: str, density: float, blinks: float, seed: int) -> Localizations:
     """Draw a field of view."""
     if structure == "filaments":
-        return make_filaments(
+        return make_microtubules(
             field_size=FIELD_SIZE,
             n_filaments=6,
             density=density,

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.rendering import as_markdown, most_memory_of
-from smlmkit import Localizations, make_filaments
+from smlmkit import Localizations, make_microtubules
 from smlmkit.nn.base import Network
 from smlmkit.nn.devices import resolve_device
 from smlmkit.nn.networks import build_network, specify_network
@@ -268,7 +268,7 @@ def learn(blinks: Localizations, options: argparse.Namespace) -> None:
 
 def make_blinks(field_size: float, density: float) -> Localizations:
     """Simulate a field of view of so many µm along an edge and localizations per µm²."""
-    blinks, _ = make_filaments(field_size=1e3 * field_size, density=density, random_state=0)
+    blinks, _ = make_microtubules(field_size=1e3 * field_size, density=density, random_state=0)
     return blinks
 
 

@@ -44,12 +44,13 @@ from matplotlib_scalebar.scalebar import ScaleBar
 from scipy.stats import linregress, spearmanr
 
 from benchmarks.rendering import as_markdown
-from smlmkit import GaussianKDE, Localizations, N2NReconstructor, Renderer, make_filaments
+from smlmkit import GaussianKDE, Localizations, N2NReconstructor, Renderer, make_microtubules
 from smlmkit._figure import save
 from smlmkit.metrics.frc import frc_area
 
 PIXEL_SIZE = 10.0
 BACKGROUND = 0.02
+N_POINTS = 1_000_000
 NEAR_STRUCTURES = 0.05  # of the 99th percentile of truth or image
 N_BINS = 10
 BLOCK_PX = 10
@@ -151,7 +152,7 @@ def parse_options() -> argparse.Namespace:
 
 def make_field(options: argparse.Namespace, seed: int) -> Field:
     """Simulate a sparse field, and spread its filaments as its localizations are."""
-    table, truth = make_filaments(
+    table, truth = make_microtubules(
         field_size=options.size,
         n_filaments=options.filaments,
         density=options.density,
@@ -159,11 +160,11 @@ def make_field(options: argparse.Namespace, seed: int) -> Field:
         background=BACKGROUND,
         random_state=seed,
     )
-    points = truth.structure()
-    sigma = np.random.default_rng(seed).choice(table["uncertainty_x"], len(points))
+    y, x = truth.curves.draw(N_POINTS, np.random.RandomState(seed))[0].T
+    sigma = np.random.default_rng(seed).choice(table["uncertainty_x"], N_POINTS)
     points = Localizations(
-        {"x": points.x, "y": points.y, "uncertainty_x": sigma, "uncertainty_y": sigma},
-        field_of_view=points.field_of_view,
+        {"x": x, "y": y, "uncertainty_x": sigma, "uncertainty_y": sigma},
+        field_of_view=table.field_of_view,
     )
     structure = Renderer(PIXEL_SIZE, mode="gaussian").transform(points)
     share = structure / structure.sum(dtype=np.float64)

@@ -15,7 +15,7 @@ from smlmkit import (
     N2NReconstructor,
     PoissonScorer,
     Renderer,
-    make_filaments,
+    make_microtubules,
     write_image,
 )
 
@@ -26,7 +26,7 @@ options = parser.parse_args()
 
 # Four fields of view; with your own: [read_localizations(path) for path in ...].
 fovs = [
-    make_filaments(field_size=5000, n_filaments=12, density=150, random_state=seed)[0]
+    make_microtubules(field_size=5000, n_filaments=12, density=150, random_state=seed)[0]
     for seed in range(4)
 ]
 training, unseen = fovs[:3], fovs[3]

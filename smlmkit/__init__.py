@@ -38,6 +38,7 @@ _HOME_OF_NAME = {
     "TiledPoints": "batch.points",
     "concat": "localizations",
     "decorrelation_resolution": "resolution",
+    "filament_profile": "resolution",
     "fourier_shell_correlation": "resolution",
     "frc_by_fraction": "resolution",
     "frc_curve": "resolution",
@@ -46,7 +47,11 @@ _HOME_OF_NAME = {
     "frc_resolution": "resolution",
     "load_model": "reconstruct",
     "make_acquisitions": "simulate.datasets",
-    "make_filaments": "simulate.datasets",
+    "make_actin": "simulate.datasets",
+    "make_blinks": "simulate.acquisition",
+    "make_microtubules": "simulate.datasets",
+    "make_primitives": "simulate.datasets",
+    "make_two_filaments": "simulate.datasets",
     "read_image": "io",
     "read_localizations": "io",
     "read_pipeline": "pipelines",
@@ -110,6 +115,7 @@ if TYPE_CHECKING:
     from smlmkit.report import write_report as write_report
     from smlmkit.resolution import FRCCurve as FRCCurve
     from smlmkit.resolution import decorrelation_resolution as decorrelation_resolution
+    from smlmkit.resolution import filament_profile as filament_profile
     from smlmkit.resolution import fourier_shell_correlation as fourier_shell_correlation
     from smlmkit.resolution import frc_by_fraction as frc_by_fraction
     from smlmkit.resolution import frc_curve as frc_curve
@@ -121,8 +127,12 @@ if TYPE_CHECKING:
     from smlmkit.scoring import PoissonScorer as PoissonScorer
     from smlmkit.scoring import PSNRScorer as PSNRScorer
     from smlmkit.scoring import SSIMScorer as SSIMScorer
+    from smlmkit.simulate.acquisition import make_blinks as make_blinks
     from smlmkit.simulate.datasets import make_acquisitions as make_acquisitions
-    from smlmkit.simulate.datasets import make_filaments as make_filaments
+    from smlmkit.simulate.datasets import make_actin as make_actin
+    from smlmkit.simulate.datasets import make_microtubules as make_microtubules
+    from smlmkit.simulate.datasets import make_primitives as make_primitives
+    from smlmkit.simulate.datasets import make_two_filaments as make_two_filaments
     from smlmkit.strategies import DynamicHalves as DynamicHalves
     from smlmkit.strategies import FixedHalves as FixedHalves
     from smlmkit.strategies import NoiseToClean as NoiseToClean

@@ -73,7 +73,7 @@ def run_demo(
     """
     make_folder(folder, exist_ok=False)
     acquisitions = folder / "acquisitions"
-    paths = make_acquisitions(
+    paths, _ = make_acquisitions(
         acquisitions,
         N_ACQUISITIONS,
         field_size=10_000,

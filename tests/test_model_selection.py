@@ -35,7 +35,7 @@ from smlmkit import (
     Localizations,
     PoissonScorer,
     Renderer,
-    make_filaments,
+    make_microtubules,
 )
 from smlmkit.errors import InvalidInputError, InvalidTypeError
 
@@ -72,7 +72,7 @@ def samples(request, fovs):
     if request.param == "ragged":
         return fovs
     size = 3 * SIDE, 2.5 * SIDE
-    large, _ = make_filaments(field_size=size, density=1000, n_frames=500, random_state=0)
+    large, _ = make_microtubules(field_size=size, density=1000, n_frames=500, random_state=0)
     return large.tiles(SIDE, min_localizations=50)
 
 

@@ -203,8 +203,8 @@ class N2NReconstructor(BaseEstimator):
 
     Examples
     --------
-    >>> from smlmkit import N2NReconstructor, make_filaments
-    >>> blinks, _ = make_filaments(field_size=2000, density=2000, random_state=0)
+    >>> from smlmkit import N2NReconstructor, make_microtubules
+    >>> blinks, _ = make_microtubules(field_size=2000, density=2000, random_state=0)
     >>> n2n = N2NReconstructor(max_samples=8, batch_size=4, patch_size=32, width=4, random_state=0)
     >>> image = n2n.fit_predict(blinks)
     >>> image.shape, n2n.histories_[0].stopped_by

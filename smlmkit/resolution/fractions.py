@@ -63,8 +63,8 @@ def frc_by_fraction(
 
     Examples
     --------
-    >>> from smlmkit import frc_by_fraction, make_filaments
-    >>> blinks, _ = make_filaments(field_size=4000, density=5000, random_state=0)
+    >>> from smlmkit import frc_by_fraction, make_microtubules
+    >>> blinks, _ = make_microtubules(field_size=4000, density=5000, random_state=0)
     >>> curve = frc_by_fraction(blinks, [0.1, 1.0], repeats=2, random_state=0)
     >>> bool(curve["resolution"].iloc[1] < curve["resolution"].iloc[0])
     True

@@ -88,8 +88,8 @@ def frc_map(
     Examples
     --------
     >>> import numpy as np
-    >>> from smlmkit import frc_map, make_filaments
-    >>> blinks, _ = make_filaments(field_size=4000, density=5000, random_state=0)
+    >>> from smlmkit import frc_map, make_microtubules
+    >>> blinks, _ = make_microtubules(field_size=4000, density=5000, random_state=0)
     >>> resolution = frc_map(blinks, tile=1000, random_state=0)
     >>> resolution.shape, resolution.attrs["pixel_size"]
     ((13, 13), 250.0)

@@ -53,8 +53,8 @@ def decorrelation_resolution(
 
     Examples
     --------
-    >>> from smlmkit import GaussianKDE, Renderer, decorrelation_resolution, make_filaments
-    >>> blinks, _ = make_filaments(field_size=4000, density=5000, random_state=0)
+    >>> from smlmkit import GaussianKDE, Renderer, decorrelation_resolution, make_microtubules
+    >>> blinks, _ = make_microtubules(field_size=4000, density=5000, random_state=0)
     >>> counts = Renderer(pixel_size=10).fit_transform(blinks)
     >>> images = [GaussianKDE(sigma).fit_transform(counts) for sigma in (20, 40)]
     >>> fine, coarse = (decorrelation_resolution(image).resolution for image in images)

@@ -138,8 +138,8 @@ class FRCScorer(HeldOutScorer):
 
         Examples
         --------
-        >>> from smlmkit import FRCScorer, Renderer, make_filaments
-        >>> blinks, _ = make_filaments(field_size=3000, density=1000, random_state=0)
+        >>> from smlmkit import FRCScorer, Renderer, make_microtubules
+        >>> blinks, _ = make_microtubules(field_size=3000, density=1000, random_state=0)
         >>> table = FRCScorer().score_headroom(Renderer(), blinks)
         >>> bool(table["raw"][0] == table["score"][0] < table["ceiling"][0])
         True

@@ -84,9 +84,9 @@ class PSNRScorer(_SimilarityScorer):
 
     Examples
     --------
-    >>> from smlmkit import GaussianKDE, Renderer, PSNRScorer, make_filaments
+    >>> from smlmkit import GaussianKDE, Renderer, PSNRScorer, make_microtubules
     >>> from sklearn.pipeline import make_pipeline
-    >>> dense, _ = make_filaments(field_size=2000, density=50_000, random_state=0)
+    >>> dense, _ = make_microtubules(field_size=2000, density=50_000, random_state=0)
     >>> sparse = dense.thin(0.05, random_state=0)
     >>> score = PSNRScorer(data_range=5.0)
     >>> smooth = make_pipeline(Renderer(), GaussianKDE(10))
@@ -126,9 +126,9 @@ class SSIMScorer(_SimilarityScorer):
 
     Examples
     --------
-    >>> from smlmkit import GaussianKDE, Renderer, SSIMScorer, make_filaments
+    >>> from smlmkit import GaussianKDE, Renderer, SSIMScorer, make_microtubules
     >>> from sklearn.pipeline import make_pipeline
-    >>> dense, _ = make_filaments(field_size=2000, density=50_000, random_state=0)
+    >>> dense, _ = make_microtubules(field_size=2000, density=50_000, random_state=0)
     >>> sparse = dense.thin(0.05, random_state=0)
     >>> score = SSIMScorer(data_range=5.0)
     >>> smooth = make_pipeline(Renderer(), GaussianKDE(10))
@@ -168,9 +168,9 @@ class MSSSIMScorer(_SimilarityScorer):
 
     Examples
     --------
-    >>> from smlmkit import GaussianKDE, Renderer, MSSSIMScorer, make_filaments
+    >>> from smlmkit import GaussianKDE, Renderer, MSSSIMScorer, make_microtubules
     >>> from sklearn.pipeline import make_pipeline
-    >>> dense, _ = make_filaments(field_size=2000, density=50_000, random_state=0)
+    >>> dense, _ = make_microtubules(field_size=2000, density=50_000, random_state=0)
     >>> sparse = dense.thin(0.05, random_state=0)
     >>> score = MSSSIMScorer(data_range=5.0)
     >>> smooth = make_pipeline(Renderer(), GaussianKDE(10))

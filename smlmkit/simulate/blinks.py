@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 PSF_SIGMA = 130.0
-"""Standard deviation in nm of a point's image in a typical objective of numerical aperture 1.45."""
+"""Standard deviation in nm of a point's image in a typical objective of numerical aperture 1.45, as
+the camera sees it: widened by its pixels."""
+
+CAMERA_PIXEL_SIZE = 100.0
+"""Edge in nm of a pixel of the simulated camera."""
+
+OUTLIER_FACTOR = 10.0
+"""How many times as large as stated the error of an outlier is."""
 
 
 def draw_blink_counts(
@@ -52,6 +59,7 @@ def draw_frames(
     random_state: np.random.RandomState,
     *,
     mean_gap: float = 3.0,
+    bleaching: float | None = None,
 ) -> NDArray[np.int64]:
     """Draw the frame of every blink: an emitter's blinks follow one another closely.
 
@@ -65,12 +73,16 @@ def draw_frames(
         Source of randomness.
     mean_gap : float, default=3.0
         Mean number of frames, at least 1, from one blink to the next; the gaps are geometric.
+    bleaching : float, optional
+        Mean number of frames after which an emitter that still waits for its first blink is
+        bleached. Without it, emitters wait unharmed.
 
     Returns
     -------
     ndarray of shape (n_blinks,)
-        Frames from 0 to ``n_frames - 1``. An emitter's first blink is uniform among the frames from
-        which all of its blinks fit in; those of an emitter that never fits end in the last frame.
+        Frames from 0 to ``n_frames - 1``. An emitter's first blink is drawn from the frames from
+        which all of its blinks fit in: uniformly, or with a probability that falls as
+        exp(-frame / bleaching). The blinks of an emitter that never fits end in the last frame.
 
     Examples
     --------
@@ -82,7 +94,8 @@ def draw_frames(
     elapsed = np.cumsum(random_state.geometric(1 / mean_gap, size=int(blink_counts.sum())))
     elapsed_at_first = elapsed[first]
     duration = elapsed[last] - elapsed_at_first
-    start = random_state.random_sample(len(blink_counts)) * (n_frames - duration).clip(min=1)
+    share = random_state.random_sample(len(blink_counts))
+    start = _first_blink(share, (n_frames - duration).clip(min=1), bleaching)
     shift = np.repeat(start.astype(np.int64) - elapsed_at_first, blink_counts)
     frame: NDArray[np.int64] = (elapsed + shift).clip(max=n_frames - 1)
     return frame
@@ -117,24 +130,87 @@ def draw_uncertainty(
     return median * random_state.lognormal(sigma=spread, size=n_blinks)
 
 
-def photons_for(uncertainty: NDArray[np.float64]) -> NDArray[np.float64]:
+def draw_errors(
+    uncertainty: NDArray[np.float64],
+    n_axes: int,
+    random_state: np.random.RandomState,
+    *,
+    outliers: float = 0.0,
+) -> NDArray[np.float64]:
+    """Draw how far every blink is localized from its place: normal along each axis.
+
+    Parameters
+    ----------
+    uncertainty : ndarray of shape (n,)
+        Standard deviation of every blink's error in nm.
+    n_axes : int
+        Number of axes.
+    random_state : RandomState
+        Source of randomness.
+    outliers : float, default=0.0
+        Probability that the error of a blink is `OUTLIER_FACTOR` times as large, along all axes.
+
+    Returns
+    -------
+    ndarray of shape (n_axes, n)
+        Errors in nm.
+
+    Examples
+    --------
+    >>> draw_errors(np.array([5.0, 20.0]), 2, np.random.RandomState(0)).round(1)
+    array([[ 8.8,  8. ],
+           [ 4.9, 44.8]])
+    """
+    errors: NDArray[np.float64] = random_state.normal(size=(n_axes, len(uncertainty)))
+    errors *= uncertainty
+    if outliers:
+        errors[:, random_state.random_sample(len(uncertainty)) < outliers] *= OUTLIER_FACTOR
+    return errors
+
+
+def photons_for(
+    uncertainty: NDArray[np.float64], *, background: float = 0.0
+) -> NDArray[np.float64]:
     """Give the photons that a blink needs to be localized so well.
 
     Parameters
     ----------
     uncertainty : ndarray of shape (n,)
         Uncertainties in nm.
+    background : float, default=0.0
+        Mean background photons in a camera pixel.
 
     Returns
     -------
     ndarray of shape (n,)
-        Photons: uncertainty = PSF_SIGMA / sqrt(photons), the limit of Thompson, Larson and Webb
-        (Biophysical Journal 82, 2775, 2002) for small pixels and no background.
+        Photons.
+
+    Notes
+    -----
+    Thompson, Larson and Webb (Biophysical Journal 82, 2775, 2002) give the uncertainty that N
+    photons allow, with s for `PSF_SIGMA`, a for the edge of a camera pixel and b for the standard
+    deviation of its background, here shot noise::
+
+        uncertainty^2 = s^2 / N + 8 pi s^4 b^2 / (a N)^2
+
+    Their term for the size of the pixels is part of s. This is its only positive solution for N.
 
     Examples
     --------
     >>> photons_for(np.array([13.0]))
     array([100.])
+    >>> photons_for(np.array([13.0]), background=10).round()
+    array([262.])
     """
-    photons: NDArray[np.float64] = (PSF_SIGMA / uncertainty) ** 2
+    noise = 32 * np.pi * background * (uncertainty / CAMERA_PIXEL_SIZE) ** 2
+    photons: NDArray[np.float64] = (PSF_SIGMA / uncertainty) ** 2 * (1 + np.sqrt(1 + noise)) / 2
     return photons
+
+
+def _first_blink(
+    share: NDArray[np.float64], n_frames: NDArray[np.int64], bleaching: float | None
+) -> NDArray[np.float64]:
+    """Find the time before which this share of the emitters with n frames has blinked first."""
+    if bleaching is None:
+        return share * n_frames
+    return -bleaching * np.log1p(share * np.expm1(-n_frames / bleaching))

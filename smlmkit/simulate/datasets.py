@@ -3,101 +3,40 @@
 import math
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from smlmkit._atomic import make_folder
-from smlmkit._checks import check_between, check_positive, check_whole, random_source
-from smlmkit.errors import InvalidInputError, OutputError, UnusedRowsWarning
-from smlmkit.grid import FieldOfView
+from smlmkit._checks import (
+    check_between,
+    check_nonnegative,
+    check_positive,
+    check_whole,
+    random_source,
+)
+from smlmkit.errors import OutputError, UnusedRowsWarning
 from smlmkit.io.tables import write_localizations
 from smlmkit.localizations import Localizations, RandomState
-from smlmkit.simulate.blinks import draw_blink_counts, draw_frames, draw_uncertainty, photons_for
-from smlmkit.simulate.structures import Curves, worm_like_chains
-
-CAMERA_PIXEL_SIZE = 100.0
-"""Edge in nm of a pixel of the simulated camera."""
-
-_LONGEST_STEP = 20.0
-"""Longest straight piece of a filament in nm."""
+from smlmkit.simulate.acquisition import field_of_size, make_blinks
+from smlmkit.simulate.filaments import check_range, draw_bundles, draw_filaments, nodes_of
+from smlmkit.simulate.primitives import KINDS, draw_primitives
+from smlmkit.simulate.structures import Curves
+from smlmkit.simulate.truth import Truth
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What a simulated table was drawn from.
-
-    Parameters
-    ----------
-    emitters : Localizations
-        The m emitters at their true places, those included that were never seen. The column
-        ``structure`` holds the number of the curve each one sits on.
-    emitter : ndarray of shape (n,)
-        For each of the n localizations the row of its emitter in `emitters`, -1 for background.
-    curves : Curves
-        The labelled structures inside the field of view.
-
-    Examples
-    --------
-    >>> blinks, truth = make_filaments(field_size=2000, random_state=0)
-    >>> from_emitter = truth.emitter >= 0
-    >>> error = blinks.x[from_emitter] - truth.emitters.x[truth.emitter[from_emitter]]
-    >>> bool(np.median(np.abs(error)) < 10)
-    True
-    """
-
-    emitters: Localizations
-    emitter: NDArray[np.intp]
-    curves: Curves
-
-    def structure(self, spacing: float = 1.0) -> Localizations:
-        """Cover the structures with evenly spaced points: rendered, the image without any noise.
-
-        Parameters
-        ----------
-        spacing : float, default=1.0
-            Arc length between neighbouring points in nm.
-
-        Returns
-        -------
-        Localizations
-            The points, with the field of view of the emitters.
-
-        Raises
-        ------
-        InvalidInputError
-            If the spacing is not positive.
-
-        Examples
-        --------
-        >>> from smlmkit import Renderer
-        >>> _, truth = make_filaments(field_size=1000, random_state=0)
-        >>> image = Renderer(pixel_size=10).fit_transform(truth.structure())
-        >>> bool(abs(float(image.sum()) - truth.curves.length) <= 1)
-        True
-        """
-        check_positive(spacing=spacing)
-        arc_length = np.arange(spacing / 2, self.curves.length, spacing)
-        return _place_on(self.curves, arc_length, self.emitters.field_of_view)
-
-
-def make_filaments(
+def make_microtubules(
     *,
     field_size: float | Sequence[float] = 20_000.0,
     n_filaments: int = 20,
-    density: float = 500.0,
-    uncertainty: float = 10.0,
-    blinks_per_emitter: float = 5.0,
-    n_frames: int = 10_000,
-    background: float = 0.02,
     persistence_length: float = 40_000.0,
+    depth: float = 0.0,
     random_state: RandomState = None,
+    **acquisition: Any,
 ) -> tuple[Localizations, Truth]:
-    """Simulate a field of view of microtubule-like filaments.
+    """Simulate a network of microtubules: single filaments that cross one another.
 
     Parameters
     ----------
@@ -105,28 +44,19 @@ def make_filaments(
         Side of the square field of view in nm, or (height, width).
     n_filaments : int, default=20
         Number of filaments, each through a point drawn uniformly from the field.
-    density : float, default=500
-        Localizations per square micrometre of the whole field.
-    uncertainty : float, default=10
-        Median uncertainty of a localization in nm; they are spread log-normally around it.
-    blinks_per_emitter : float, default=5
-        Mean of the geometric number of blinks of an emitter, at least 1.
-    n_frames : int, default=10_000
-        Length of the acquisition; an emitter's blinks lie a few frames apart.
-    background : float, default=0.02
-        Fraction of the localizations that belong to no emitter: uniform in the field.
     persistence_length : float, default=40_000
         Arc length in nm over which filaments keep their direction: the smaller, the curlier.
+    depth : float, default=0
+        Extent along z in nm within which filaments rise and sink; 0 for a flat table without z.
     random_state : int, RandomState or None, default=None
         Source of randomness.
+    **acquisition
+        How the filaments are imaged, ``density`` for example: the parameters of `make_blinks`.
 
     Returns
     -------
     localizations : Localizations
-        The blinks in the order of their frames, with the columns ``x``, ``y``, ``frame``,
-        ``photons``, ``uncertainty_x`` and ``uncertainty_y`` and the field of view
-        (0, 0, height, width). Exactly ``density * area`` of them, rounded, are drawn; the few that
-        their error carries out of the field are left out.
+        The blinks, as `make_blinks` gives them.
     truth : Truth
         The emitters and filaments they were drawn from.
 
@@ -137,45 +67,244 @@ def make_filaments(
 
     Notes
     -----
-    Filaments are worm-like chains, emitters lie on them uniformly in arc length. A blink's error is
-    normal in x and y with the standard deviation that stands in its uncertainty. The simulation
-    follows Lefebvre et al. 2020, with blinking and background added.
+    Filaments are worm-like chains.
 
     Examples
     --------
-    >>> blinks, truth = make_filaments(field_size=(3000, 4000), density=1000, random_state=0)
+    >>> blinks, truth = make_microtubules(field_size=(3000, 4000), density=1000, random_state=0)
     >>> blinks.columns
     ('x', 'y', 'frame', 'photons', 'uncertainty_x', 'uncertainty_y')
     >>> len(blinks), len(truth.emitters)
     (11957, 2400)
     """
-    field = _field_of_size(field_size)
+    field = field_of_size(field_size)
     check_positive(persistence_length=persistence_length)
+    check_nonnegative(depth=depth)
     check_whole("n_filaments", n_filaments, low=1)
     rng = random_source(random_state)
-    return _acquire(
-        _draw_filaments(field, n_filaments, persistence_length, rng),
-        field,
-        rng,
-        density=density,
-        uncertainty=uncertainty,
-        blinks_per_emitter=blinks_per_emitter,
-        n_frames=n_frames,
-        background=background,
+    filaments = draw_filaments(field, n_filaments, persistence_length, rng, depth=depth)
+    return make_blinks(filaments, field_size=field_size, random_state=rng, **acquisition)
+
+
+def make_actin(
+    *,
+    field_size: float | Sequence[float] = 10_000.0,
+    n_bundles: int = 6,
+    filaments_per_bundle: tuple[int, int] = (8, 20),
+    bundle_width: tuple[float, float] = (100.0, 400.0),
+    n_filaments: int = 20,
+    persistence_length: float = 17_000.0,
+    random_state: RandomState = None,
+    **acquisition: Any,
+) -> tuple[Localizations, Truth]:
+    """Simulate actin: bundles of filaments side by side, and single filaments across them.
+
+    Parameters
+    ----------
+    field_size : float or sequence of float, default=10_000
+        Side of the square field of view in nm, or (height, width).
+    n_bundles : int, default=6
+        Number of bundles, each through a point drawn uniformly from the field, in one direction
+        give or take 15 degrees.
+    filaments_per_bundle : (int, int), default=(8, 20)
+        The fewest and the most filaments of a bundle.
+    bundle_width : (float, float), default=(100, 400)
+        The least and the largest width of a bundle in nm.
+    n_filaments : int, default=20
+        Number of single filaments, in any direction.
+    persistence_length : float, default=17_000
+        Arc length in nm over which single filaments keep their direction, by default that of actin;
+        a bundle is ten times as stiff.
+    random_state : int, RandomState or None, default=None
+        Source of randomness.
+    **acquisition
+        How the filaments are imaged, ``density`` for example: the parameters of `make_blinks`.
+
+    Returns
+    -------
+    localizations : Localizations
+        The blinks, as `make_blinks` gives them.
+    truth : Truth
+        The emitters and filaments they were drawn from. The filaments of the bundles come first,
+        bundle by bundle.
+
+    Raises
+    ------
+    InvalidInputError
+        If a parameter is out of range, which the message names, or there is no filament.
+
+    Notes
+    -----
+    The filaments of a bundle wander between its edges, to a new place across it every 2 um, and so
+    cross one another at small angles.
+
+    Examples
+    --------
+    >>> blinks, truth = make_actin(field_size=3000, n_bundles=2, density=2000, random_state=0)
+    >>> len(blinks), len(np.unique(truth.curves.curve))
+    (17947, 52)
+    """
+    field = field_of_size(field_size)
+    check_positive(persistence_length=persistence_length)
+    check_whole("n_bundles", n_bundles, low=0)
+    check_whole("n_filaments", n_filaments, low=0 if n_bundles else 1)
+    check_range("filaments_per_bundle", filaments_per_bundle, whole=True)
+    check_range("bundle_width", bundle_width)
+    rng = random_source(random_state)
+    filaments = draw_bundles(
+        field, n_bundles, filaments_per_bundle, bundle_width, persistence_length, rng
     )
+    if n_filaments:
+        filaments += nodes_of(draw_filaments(field, n_filaments, persistence_length, rng))
+    curves = Curves.through(filaments)
+    return make_blinks(curves, field_size=field_size, random_state=rng, **acquisition)
+
+
+def make_primitives(
+    *,
+    field_size: float | Sequence[float] = 2560.0,
+    n_primitives: int | tuple[int, int] = (5, 15),
+    kinds: str | Sequence[str] = KINDS,
+    size: float | tuple[float, float] = (200.0, 1500.0),
+    thickness: float | tuple[float, float] = (10.0, 60.0),
+    random_state: RandomState = None,
+    **acquisition: Any,
+) -> tuple[Localizations, Truth]:
+    """Simulate random geometrical shapes, as in Lefebvre et al. 2020.
+
+    Parameters
+    ----------
+    field_size : float or sequence of float, default=2560
+        Side of the square field of view in nm, or (height, width).
+    n_primitives : int or (int, int), default=(5, 15)
+        How many shapes, or the fewest and the most.
+    kinds : str or sequence of str, default=("spline", "line", "circle", "ellipse", "ring")
+        Of which kinds they are, each equally likely.
+    size : float or (float, float), default=(200, 1500)
+        Extent of a shape in nm, or the smallest and the largest.
+    thickness : float or (float, float), default=(10, 60)
+        Width of lines and outlines in nm, or the narrowest and the widest; rings are at least as
+        wide. 0 for lines without any, and no rings.
+    random_state : int, RandomState or None, default=None
+        Source of randomness.
+    **acquisition
+        How the shapes are imaged, ``density`` for example: the parameters of `make_blinks`.
+
+    Returns
+    -------
+    localizations : Localizations
+        The blinks, as `make_blinks` gives them.
+    truth : Truth
+        The emitters and shapes they were drawn from.
+
+    Raises
+    ------
+    InvalidInputError
+        If a parameter is out of range; the message names it.
+
+    Notes
+    -----
+    `smlmkit.simulate.primitives.draw_primitives` says how places, sizes and forms are drawn.
+    Emitters are uniform in the area of the shapes, or in the arc length of those without thickness;
+    where shapes overlap, they add up.
+
+    Examples
+    --------
+    >>> blinks, truth = make_primitives(
+    ...     density=1000, blinks_per_emitter=1, background=0, random_state=0
+    ... )
+    >>> truth.image().shape
+    (1280, 1280)
+    """
+    rng = random_source(random_state)
+    primitives = draw_primitives(
+        field_of_size(field_size),
+        n_primitives,
+        kinds=kinds,
+        size=size,
+        thickness=thickness,
+        random_state=rng,
+    )
+    return make_blinks(primitives, field_size=field_size, random_state=rng, **acquisition)
+
+
+def make_two_filaments(
+    distance: float,
+    *,
+    length: float = 3000.0,
+    angle: float | None = 0.0,
+    thickness: float = 0.0,
+    field_size: float | Sequence[float] = 4000.0,
+    random_state: RandomState = None,
+    **acquisition: Any,
+) -> tuple[Localizations, Truth]:
+    """Simulate two straight parallel filaments, to see at which distance they are told apart.
+
+    Parameters
+    ----------
+    distance : float
+        Distance in nm between the middles of the filaments, which lie on both sides of the field's
+        centre.
+    length : float, default=3000
+        Length of both in nm.
+    angle : float or None, default=0
+        Their direction in degrees from the x axis towards the y axis; None for a random one.
+    thickness : float, default=0
+        Width in nm of both.
+    field_size : float or sequence of float, default=4000
+        Side of the square field of view in nm, or (height, width).
+    random_state : int, RandomState or None, default=None
+        Source of randomness.
+    **acquisition
+        How the filaments are imaged, ``density`` for example: the parameters of `make_blinks`.
+
+    Returns
+    -------
+    localizations : Localizations
+        The blinks, as `make_blinks` gives them.
+    truth : Truth
+        The emitters and the two filaments they were drawn from.
+
+    Raises
+    ------
+    InvalidInputError
+        If a parameter is out of range; the message names it.
+
+    Examples
+    --------
+    >>> blinks, truth = make_two_filaments(60, uncertainty=5, background=0, random_state=0)
+    >>> np.unique(truth.emitters.y)
+    array([1970., 2030.])
+    """
+    field = field_of_size(field_size)
+    check_positive(distance=distance, length=length)
+    check_nonnegative(thickness=thickness)
+    rng = random_source(random_state)
+    if angle is None:
+        angle = rng.uniform(0, 180)
+    else:
+        check_between(-360, 360, angle=angle)
+    along = np.array([math.sin(math.radians(angle)), math.cos(math.radians(angle))])
+    across = np.array([along[1], -along[0]])
+    center = np.array([field.height, field.width]) / 2
+    ends = np.outer([-length / 2, length / 2], along)
+    pair = [center + side * distance / 2 * across + ends for side in (-1, 1)]
+    curves = Curves.through(pair, thickness)
+    return make_blinks(curves, field_size=field_size, random_state=rng, **acquisition)
 
 
 def make_acquisitions(
     folder: str | os.PathLike[str],
     n_acquisitions: int = 4,
     *,
+    make: Callable[..., tuple[Localizations, Truth]] = make_microtubules,
     overwrite: bool = False,
     random_state: RandomState = None,
     **parameters: Any,
-) -> list[Path]:
+) -> tuple[list[Path], list[Truth]]:
     """Write a folder of simulated acquisitions as Picasso files, ``fov_01.hdf5`` and so on.
 
-    `smlmkit.read_localizations` gives back what `make_filaments` made. Picasso itself leaves out
+    `smlmkit.read_localizations` gives back what `make` made. Picasso itself leaves out
     the first half camera pixel of each axis, where its positions are negative.
 
     Parameters
@@ -183,18 +312,23 @@ def make_acquisitions(
     folder : path-like
         Where to write; made if it is not there.
     n_acquisitions : int, default=4
-        Number of fields of view, each with filaments of its own.
+        Number of fields of view, each with structures of its own.
+    make : callable, default=make_microtubules
+        What makes a field of view: any of the ``make_*`` functions, or another that takes
+        ``random_state`` and gives localizations and their truth.
     overwrite : bool, default=False
         Whether acquisitions of the same name are replaced; others stay in the folder.
     random_state : int, RandomState or None, default=None
         Source of randomness. The first acquisitions are the same however many are made.
     **parameters
-        What every field of view is like: the parameters of `make_filaments`.
+        What every field of view is like: the parameters of `make`.
 
     Returns
     -------
-    list of Path
+    files : list of Path
         The files, in order. Each has a YAML file of the same name beside it.
+    truths : list of Truth
+        What each was drawn from; its ``emitter`` speaks of the rows of the file.
 
     Raises
     ------
@@ -207,7 +341,7 @@ def make_acquisitions(
     --------
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
-    >>> files = make_acquisitions(folder.name, 2, field_size=2000, random_state=0)
+    >>> files, truths = make_acquisitions(folder.name, 2, field_size=2000, random_state=0)
     >>> [file.name for file in files]
     ['fov_01.hdf5', 'fov_02.hdf5']
     >>> folder.cleanup()
@@ -221,95 +355,13 @@ def make_acquisitions(
         )
     make_folder(folder)
     seeds = random_source(random_state).randint(np.iinfo(np.int32).max, size=n_acquisitions)
-    paths = []
+    paths, truths = [], []
     for number, seed in enumerate(seeds, start=1):
-        localizations, _ = make_filaments(**parameters, random_state=seed)
+        localizations, truth = make(**parameters, random_state=seed)
         path = folder / f"fov_{number:02d}.hdf5"
         with warnings.catch_warnings():  # every file would warn of what the docstring says
             warnings.simplefilter("ignore", UnusedRowsWarning)
             write_localizations(localizations, path, format="picasso", overwrite=overwrite)
         paths.append(path)
-    return paths
-
-
-def _draw_filaments(
-    field: FieldOfView, n_filaments: int, persistence_length: float, rng: np.random.RandomState
-) -> Curves:
-    """Draw filaments that reach past the field on both sides, unless they curl up in it."""
-    filaments = worm_like_chains(
-        rng.uniform(field[:2], field[2:], size=(n_filaments, 2)),
-        2 * math.hypot(field.height, field.width),
-        persistence_length=persistence_length,
-        step=min(_LONGEST_STEP, persistence_length / 10),
-        random_state=rng,
-    )
-    return filaments.within(field)
-
-
-def _acquire(
-    curves: Curves,
-    field: FieldOfView,
-    rng: np.random.RandomState,
-    *,
-    density: float,
-    uncertainty: float,
-    blinks_per_emitter: float,
-    n_frames: int,
-    background: float,
-) -> tuple[Localizations, Truth]:
-    """Label the curves, let the emitters blink and localize the blinks."""
-    check_positive(density=density, uncertainty=uncertainty)
-    check_whole("n_frames", n_frames, low=1)
-    check_between(1, 1e9, blinks_per_emitter=blinks_per_emitter)
-    check_between(0, 1, background=background)
-    n_localizations = round(density * field.area_um2)
-    n_background = round(background * n_localizations)
-
-    blink_counts = draw_blink_counts(n_localizations - n_background, blinks_per_emitter, rng)
-    emitters = _place_on(curves, rng.uniform(0, curves.length, len(blink_counts)), field)
-    emitter = np.repeat(np.arange(len(emitters)), blink_counts)
-    sigma = draw_uncertainty(n_localizations, uncertainty, rng)
-    error_y, error_x = sigma[: len(emitter)] * rng.normal(size=(2, len(emitter)))
-    stray_y, stray_x = rng.uniform(field[:2], field[2:], size=(n_background, 2)).T
-    stray_frame = rng.randint(n_frames, size=n_background)
-
-    table = {
-        "x": np.append(emitters.x[emitter] + error_x, stray_x),
-        "y": np.append(emitters.y[emitter] + error_y, stray_y),
-        "frame": np.append(draw_frames(blink_counts, n_frames, rng), stray_frame),
-        "photons": photons_for(sigma),
-        "uncertainty_x": sigma,
-        "uncertainty_y": sigma,
-    }
-    emitter = np.append(emitter, np.full(n_background, -1))
-    rows = _rows_in_field(table, field)
-    localizations = Localizations(
-        {name: column[rows] for name, column in table.items()},
-        field_of_view=field,
-        metadata={"camera_pixel_size": CAMERA_PIXEL_SIZE, "n_frames": int(n_frames)},
-    )
-    return localizations, Truth(emitters, emitter[rows], curves)
-
-
-def _place_on(curves: Curves, arc_length: NDArray[np.float64], field: FieldOfView) -> Localizations:
-    """Make a table of the points at these arc lengths; ends of curves on the upper edge move in."""
-    points, structure = curves.at(arc_length)
-    y, x = points.clip(field[:2], np.nextafter(field[2:], field[:2])).T
-    return Localizations({"x": x, "y": y, "structure": structure}, field_of_view=field)
-
-
-def _rows_in_field(table: dict[str, NDArray[Any]], field: FieldOfView) -> NDArray[np.intp]:
-    """List the rows inside of the field in the order of their frames."""
-    x, y = table["x"], table["y"]
-    inside = (field.y_min <= y) & (y < field.y_max) & (field.x_min <= x) & (x < field.x_max)
-    by_frame = np.argsort(table["frame"], kind="stable")
-    return by_frame[inside[by_frame]]
-
-
-def _field_of_size(field_size: float | Sequence[float]) -> FieldOfView:
-    sides = list(field_size) if isinstance(field_size, Sequence) else [field_size, field_size]
-    if len(sides) != 2:
-        raise InvalidInputError(f"field_size must be a side or (height, width), got {field_size!r}")
-    for side in sides:
-        check_positive(field_size=side)
-    return FieldOfView(0.0, 0.0, float(sides[0]), float(sides[1]))
+        truths.append(truth)
+    return paths, truths

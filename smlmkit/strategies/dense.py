@@ -60,8 +60,8 @@ class NoiseToClean(Strategy):
 
     Examples
     --------
-    >>> from smlmkit import make_filaments
-    >>> dense, _ = make_filaments(field_size=2000, density=500, random_state=0)
+    >>> from smlmkit import make_microtubules
+    >>> dense, _ = make_microtubules(field_size=2000, density=500, random_state=0)
     >>> sparse = dense.thin(0.1, random_state=0)
     >>> pairs = NoiseToClean().make_pairs([sparse], [dense], patch_size=32, pixel_size=20, seed=0)
     >>> inputs, targets = pairs.draw(100)
@@ -166,8 +166,8 @@ class SparseToDense(Strategy):
 
     Examples
     --------
-    >>> from smlmkit import GaussianKDE, make_filaments
-    >>> blinks, _ = make_filaments(field_size=2000, density=500, random_state=0)
+    >>> from smlmkit import GaussianKDE, make_microtubules
+    >>> blinks, _ = make_microtubules(field_size=2000, density=500, random_state=0)
     >>> strategy = SparseToDense(target=GaussianKDE(sigma=30), share=0.2)
     >>> strategy
     SparseToDense(share=0.2, target=GaussianKDE(sigma=30))

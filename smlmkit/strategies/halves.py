@@ -36,8 +36,8 @@ class FixedHalves(Strategy):
 
     Examples
     --------
-    >>> from smlmkit import make_filaments
-    >>> blinks, _ = make_filaments(field_size=2000, density=500, random_state=0)
+    >>> from smlmkit import make_microtubules
+    >>> blinks, _ = make_microtubules(field_size=2000, density=500, random_state=0)
     >>> pairs = FixedHalves().make_pairs([blinks], patch_size=32, pixel_size=20, seed=0)
     >>> inputs, targets = pairs.draw(4)
     >>> inputs.shape, targets.shape
@@ -99,8 +99,8 @@ class DynamicHalves(Strategy):
 
     Examples
     --------
-    >>> from smlmkit import make_filaments
-    >>> blinks, _ = make_filaments(field_size=2000, density=500, random_state=0)
+    >>> from smlmkit import make_microtubules
+    >>> blinks, _ = make_microtubules(field_size=2000, density=500, random_state=0)
     >>> strategy = DynamicHalves(keep=(0.2, 0.95))
     >>> pairs = strategy.make_pairs([blinks], patch_size=32, pixel_size=20, seed=0)
     >>> inputs, targets = pairs.draw(4)

@@ -56,7 +56,7 @@ def run_in_child(table, store, model, moment):
 
 def main(table, store, model, *moments):
     # Compiled before the forks; networks must not have run when a process forks.
-    example, _ = smlmkit.make_filaments(field_size=500, random_state=0)
+    example, _ = smlmkit.make_microtubules(field_size=500, random_state=0)
     smlmkit.AnisotropicKDE(scale=2).fit_transform(smlmkit.Renderer(10).fit_transform(example))
     status, n_changes = run_in_child(table, store, model, 0)
     assert status == 0, "the uninterrupted run failed"

@@ -27,7 +27,7 @@ from smlmkit import (
     Renderer,
     frc_curve,
     load_model,
-    make_filaments,
+    make_microtubules,
     read_image,
     read_localizations,
     write_localizations,
@@ -62,7 +62,7 @@ def learner(**parameters):
 def tables():
     """Give tables with frames, by name; none has a row that Picasso would leave out."""
     fields = [
-        make_filaments(field_size=3000, density=400, random_state=seed)[0] for seed in range(3)
+        make_microtubules(field_size=3000, density=400, random_state=seed)[0] for seed in range(3)
     ]
     return {
         f"fov_{number}": table.select((table.x > 65) & (table.y > 65))
@@ -398,7 +398,7 @@ def test_opinions_deviate_in_an_image_of_their_own(acquisitions, tables, out):
 
 
 def test_stacks_are_measured_by_the_sum_of_their_planes(tmp_path, out):
-    table, _ = make_filaments(field_size=2000, density=400, random_state=0)
+    table, _ = make_microtubules(field_size=2000, density=400, random_state=0)
     depths = np.random.default_rng(0).uniform(-200, 200, len(table))
     deep = Localizations({**table.to_frame(), "z": depths}, field_of_view=table.field_of_view)
     write_localizations(deep, tmp_path / "deep.parquet")

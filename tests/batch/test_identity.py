@@ -25,7 +25,7 @@ from smlmkit import (
     Renderer,
     Thin,
     load_model,
-    make_filaments,
+    make_microtubules,
 )
 from smlmkit.batch.identity import describe_estimator, digest_file, digest_table
 from smlmkit.errors import FileFormatError, InvalidTypeError
@@ -47,7 +47,7 @@ def same(first, second):
 
 @pytest.fixture(scope="module")
 def blinks():
-    return make_filaments(field_size=1000, density=1000, random_state=0)[0]
+    return make_microtubules(field_size=1000, density=1000, random_state=0)[0]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.signal.windows import tukey
 
-from smlmkit import Localizations, frc_curve, make_filaments
+from smlmkit import Localizations, frc_curve, make_microtubules
 from smlmkit.errors import InvalidInputError
 from smlmkit.metrics.rings import ring_correlation
 from smlmkit.metrics.spurious import blur_of_pairs, correct_spurious
@@ -28,7 +28,7 @@ def q_of(numbers):
 @functools.cache
 def filaments(blinks_per_emitter, seed=0):
     """Give a table of filaments and its true Q; one seed gives the same filaments."""
-    table, truth = make_filaments(
+    table, truth = make_microtubules(
         field_size=FIELD,
         n_filaments=6,
         density=1000,
@@ -223,7 +223,7 @@ class TestFormula:
 
     @pytest.mark.parametrize(("uncertainty", "blinks"), [(3, 5), (3, 15), (5, 15)])
     def test_q_is_right_for_pixels_larger_than_the_uncertainty(self, uncertainty, blinks):
-        table, _ = make_filaments(
+        table, _ = make_microtubules(
             field_size=5000,
             n_filaments=6,
             density=1000,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from smlmkit import Localizations, frc_by_fraction, frc_curve, make_filaments
+from smlmkit import Localizations, frc_by_fraction, frc_curve, make_microtubules
 from smlmkit.errors import InvalidInputError
 
 COLUMNS = [
@@ -21,7 +21,7 @@ COLUMNS = [
 
 @pytest.fixture(scope="module")
 def filaments():
-    blinks, _ = make_filaments(field_size=3000, n_filaments=8, density=2000, random_state=0)
+    blinks, _ = make_microtubules(field_size=3000, n_filaments=8, density=2000, random_state=0)
     return blinks
 
 

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from smlmkit import GaussianKDE, Renderer, decorrelation_resolution, make_filaments
+from smlmkit import GaussianKDE, Renderer, decorrelation_resolution, make_microtubules
 from smlmkit.errors import InvalidInputError
 from smlmkit.metrics import decorrelation
 
 
 @pytest.fixture(scope="module")
 def image():
-    blinks, _ = make_filaments(field_size=(2000, 3000), density=3000, random_state=0)
+    blinks, _ = make_microtubules(field_size=(2000, 3000), density=3000, random_state=0)
     return GaussianKDE(20).fit_transform(Renderer(pixel_size=10).fit_transform(blinks))
 
 

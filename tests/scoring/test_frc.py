@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from smlmkit import FRCScorer, GaussianKDE, Localizations, Renderer, frc_curve, make_filaments
+from smlmkit import FRCScorer, GaussianKDE, Localizations, Renderer, frc_curve, make_microtubules
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarning
 from smlmkit.grid import PixelGrid
@@ -22,7 +22,7 @@ SHORTER_SIDE = 1000.0
 
 def filaments(seed, density=2000.0):
     """A dense field of view, every localization an emitter of its own."""
-    blinks, _ = make_filaments(
+    blinks, _ = make_microtubules(
         field_size=(GRID.field_of_view.height, GRID.field_of_view.width),
         n_filaments=4,
         density=density,

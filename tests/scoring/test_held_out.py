@@ -19,7 +19,7 @@ from smlmkit import (
     Localizations,
     PoissonScorer,
     Renderer,
-    make_filaments,
+    make_microtubules,
 )
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarning
@@ -463,7 +463,7 @@ class TestHeadroom:
         assert frc_ceiling(image, 1 - image) == 0
 
     def test_is_inflated_by_emitters_that_blink_in_both_halves(self):
-        blinks, truth = make_filaments(
+        blinks, truth = make_microtubules(
             field_size=2500,
             density=300,
             n_filaments=8,
@@ -471,7 +471,7 @@ class TestHeadroom:
             background=0,
             random_state=0,
         )
-        image = kde(10).fit_transform(truth.structure())
+        image = GaussianKDE(10).fit_transform(truth.image(pixel_size=PIXEL))
 
         class Structure(Predictor):
             def predict(self, X):

@@ -14,7 +14,7 @@ from smlmkit import (
     PSNRScorer,
     Renderer,
     SSIMScorer,
-    make_filaments,
+    make_microtubules,
 )
 from smlmkit.errors import InvalidInputError, InvalidTypeError, UnusedRowsWarning
 from smlmkit.grid import PixelGrid
@@ -52,9 +52,9 @@ def times(factor, image):
 
 @pytest.fixture(scope="module")
 def dense():
-    field_size = GRID.field_of_view.height, GRID.field_of_view.width
+    size = GRID.field_of_view.height, GRID.field_of_view.width
     return [
-        make_filaments(field_size=field_size, n_filaments=5, density=20_000, random_state=seed)[0]
+        make_microtubules(field_size=size, n_filaments=5, density=20_000, random_state=seed)[0]
         for seed in range(4)
     ]
 
