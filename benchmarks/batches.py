@@ -53,7 +53,8 @@ from smlmkit.batch.cluster import local_workers
 from smlmkit.batch.events import Progress
 from smlmkit.batch.plan import layouts_of, places_worth_work, plan_field
 from smlmkit.batch.points import sort_by_tiles
-from smlmkit.io.ome_zarr import create_ome_zarr, open_level
+from smlmkit.io.ome_zarr import open_level
+from smlmkit.io.ome_zarr_creation import create_ome_zarr
 from smlmkit.tiling import TileNeeds
 
 Row = dict[str, Any]

@@ -3,9 +3,10 @@
 python -m benchmarks.fuzz_readers --inputs 20000 --json benchmarks/results/fuzz_readers.json
 
 Small valid files of each format are damaged at random: bits flipped, bytes replaced, numbers made
-huge, parts cut out, repeated or exchanged, the rest cut off; of a ZIP archive also its members
-before they are packed. Child processes read the results. An input is a finding if its reader raises
-anything but `SmlmkitError`, takes longer than ten seconds, needs more than 2 GiB more memory than
+huge, parts cut out, repeated or exchanged, the rest cut off; of a ZIP archive also its members, and
+of an HDF5 file its chunks, before they are packed. Child processes read the results. An input is a
+finding if its reader raises anything but `SmlmkitError`, warns of anything but rows that could not
+be used, takes longer than ten seconds, needs more than 2 GiB more memory than
 the process had before, or ends the process. Findings are kept in the folder of `--keep`. The same
 seed gives the same inputs.
 """
@@ -24,9 +25,11 @@ import time
 import traceback
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ from scipy.io import savemat
 
 from benchmarks.rendering import as_markdown
 from smlmkit import Localizations, read_localizations, write_localizations
-from smlmkit.errors import SmlmkitError
+from smlmkit.errors import SmlmkitError, UnusedRowsWarning
 from smlmkit.io.tables import READ_FORMATS
 
 Content = dict[str, bytes]
@@ -139,8 +142,10 @@ def keep(name: str, number: int, reason: str, options: argparse.Namespace) -> No
 
 def read_damaged(name: str, seed: int, folder: Path, start: int, n_inputs: int) -> None:
     """Read inputs, and print a line of JSON about each one; what ended the process lacks one."""
-    warnings.simplefilter("ignore")
-    samples_of(name)
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", UnusedRowsWarning)
+    whole = write_files(folder / "whole", samples_of(name)[0])
+    read_localizations(whole, format=name, pixel_size=100)  # kernels are compiled on first use
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + MOST_MEMORY, resource.RLIM_INFINITY))
     for number in range(start, start + n_inputs):
@@ -175,8 +180,13 @@ def make_input(name: str, seed: int, number: int) -> Content:
     content = dict(samples[random.integers(len(samples))])
     victim = list(content)[random.integers(len(content))]
     whole = content[victim]
-    is_archive = whole.startswith(b"PK") and random.random() < 0.6
-    content[victim] = damage_members(whole, random) if is_archive else damage(whole, random)
+    is_unpacked_first = random.random() < 0.6
+    if is_unpacked_first and whole.startswith(b"PK"):
+        content[victim] = damage_members(whole, random)
+    elif is_unpacked_first and name in WITH_CHUNKS:
+        content[victim] = damage_chunk(whole, random)
+    else:
+        content[victim] = damage(whole, random)
     return content
 
 
@@ -190,6 +200,28 @@ def damage_members(archive: bytes, random: np.random.Generator) -> bytes:
             data = old.read(name)
             new.writestr(name, damage(data, random) if name == victim else data)
     return packed.getvalue()
+
+
+def damage_chunk(whole: bytes, random: np.random.Generator) -> bytes:
+    """Damage a chunk of an HDF5 file before it is deflated, or as LZF left it."""
+    content = io.BytesIO(whole)
+    with h5py.File(content, "r+") as file:
+        datasets: list[h5py.Dataset] = []
+        file.visititems(lambda _, item: datasets.append(item) if is_in_chunks(item) else None)
+        chosen = datasets[random.integers(len(datasets))].id
+        corner = chosen.get_chunk_info(int(random.integers(chosen.get_num_chunks()))).chunk_offset
+        skipped, chunk = chosen.read_direct_chunk(corner)
+        if chosen.get_create_plist().get_filter(0)[0] == h5py.h5z.FILTER_DEFLATE:
+            chunk = zlib.compress(damage(zlib.decompress(chunk), random))
+        else:
+            chunk = damage(chunk, random) or b"0"  # HDF5 does not write nothing
+        chosen.write_direct_chunk(corner, chunk, skipped)
+    return content.getvalue()
+
+
+def is_in_chunks(item: h5py.Group | h5py.Dataset) -> bool:
+    """Tell a dataset that has chunks from everything else."""
+    return isinstance(item, h5py.Dataset) and bool(item.chunks) and item.id.get_num_chunks() > 0
 
 
 def damage(whole: bytes, random: np.random.Generator) -> bytes:
@@ -270,18 +302,19 @@ def picasso_samples() -> list[Content]:
 
 
 def smappy_samples() -> list[Content]:
-    """Give a file of a group of columns."""
+    """Give files of a group of columns, of either compression."""
+    return [hdf5(partial(fill_smappy, compression), "locs.hdf5") for compression in ("lzf", "gzip")]
 
-    def fill(file: h5py.File) -> None:
-        for name in ("x_nm", "y_nm", "frame", "photons", "xy_err_nm"):
-            file.create_dataset(
-                f"locs/{name}", data=np.arange(5.0), chunks=(8,), maxshape=(None,),
-                compression="lzf",
-            )  # fmt: skip
-        metadata = json.dumps({"camera": {"pixelsize_um": 0.1}, "pixelsize_nm": 100.0})
-        file.attrs.update(format="smappy-localizations", format_version=1, metadata=metadata)
 
-    return [hdf5(fill, "locs.hdf5")]
+def fill_smappy(compression: str, file: h5py.File) -> None:
+    """Fill a file as SMAPpy does."""
+    for name in ("x_nm", "y_nm", "frame", "photons", "xy_err_nm"):
+        file.create_dataset(
+            f"locs/{name}", data=np.arange(5.0), chunks=(8,), maxshape=(None,),
+            compression=compression,
+        )  # fmt: skip
+    metadata = json.dumps({"camera": {"pixelsize_um": 0.1}, "pixelsize_nm": 100.0})
+    file.attrs.update(format="smappy-localizations", format_version=1, metadata=metadata)
 
 
 def smap_samples() -> list[Content]:
@@ -306,6 +339,7 @@ def smap_samples() -> list[Content]:
     return [*samples, {name: head + data[len(head) :]}]
 
 
+WITH_CHUNKS = {"smappy"}
 MAKERS = {
     "parquet": lambda: [written(".parquet"), written(".parquet", 0)],
     "smlm": lambda: [written(".smlm"), written(".smlm", 0)],

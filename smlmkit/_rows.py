@@ -53,7 +53,9 @@ def usable_rows(
 def bounding_field(x: NDArray[np.float64], y: NDArray[np.float64]) -> FieldOfView:
     """Give the smallest box of whole nm around the points."""
     if len(x) == 0:
-        raise InvalidInputError("a table without usable rows needs a field_of_view")
+        raise InvalidInputError(
+            "a table without usable rows has no field of view: pass field_of_view= (nm)"
+        )
     lower, upper = np.floor([y.min(), x.min()]), np.floor([y.max(), x.max()]) + 1
     return check_field_of_view([*lower, *upper])
 

@@ -80,7 +80,7 @@ def as_images(X: object) -> tuple[list[xr.DataArray], bool]:
     return _each(X, _as_image, "image"), False
 
 
-def as_targets(y: object, fovs: Sequence[Localizations], single: bool) -> list[Target]:
+def as_targets(y: object, fovs: Sequence[Localizations], single: bool) -> Sequence[Target]:
     """Check what a user hands in as y: a dense table or an image for each field of view.
 
     Parameters
@@ -94,8 +94,8 @@ def as_targets(y: object, fovs: Sequence[Localizations], single: bool) -> list[T
 
     Returns
     -------
-    list of Localizations or DataArray
-        One a field of view.
+    sequence of Localizations or DataArray
+        One a field of view; lazy ones stay so.
 
     Raises
     ------
@@ -113,6 +113,8 @@ def as_targets(y: object, fovs: Sequence[Localizations], single: bool) -> list[T
         raise InvalidInputError(
             f"X has {len(fovs)} fields of view and y {len(targets)} targets: one each is needed"
         )
+    if isinstance(targets, LazyTables):
+        return targets
     for position, target in enumerate(targets):
         if not isinstance(target, Localizations | xr.DataArray):
             raise InvalidTypeError(

@@ -8,6 +8,7 @@ import pytest
 
 from smlmkit import Localizations, read_localizations, write_localizations
 from smlmkit.cli import main
+from smlmkit.cli._shared import name_options
 
 BLINKS = Localizations(
     {
@@ -155,7 +156,7 @@ class TestInfo:
         assert json.loads(out) == [
             {
                 "file": str(table),
-                "format": "unknown",
+                "format": "parquet",
                 "localizations": 3,
                 "columns": {
                     "x": "nm",
@@ -201,3 +202,113 @@ class TestInfo:
             str(table),
             str(tmp_path / "tabs.txt"),
         ]
+
+    def test_the_format_is_that_of_this_file(self, run, tmp_path):
+        (tmp_path / "a.csv").write_text('"x [nm]","y [nm]"\n1,2\n')
+        run("convert", tmp_path / "a.csv", tmp_path / "b.parquet")
+        assert read_localizations(tmp_path / "b.parquet").metadata["format"] == "thunderstorm"
+        _, out, _ = run("info", tmp_path, "--json")
+        assert [facts["format"] for facts in json.loads(out)] == ["thunderstorm", "parquet"]
+
+    def test_camera_pixels_of_two_sides(self, run, tmp_path):
+        sides = {"camera_pixel_size_y": 117.0, "camera_pixel_size_x": 127.0}
+        write_localizations(
+            Localizations({"x": [1.0], "y": [2.0]}, metadata=sides), tmp_path / "a.parquet"
+        )
+        _, out, _ = run("info", tmp_path / "a.parquet")
+        assert re.search(r"camera pixel size y \(nm\): 117\.0\n", out)
+        assert re.search(r"camera pixel size x \(nm\): 127\.0\n", out)
+
+    def test_a_bad_table_is_told_of_and_the_others_go_on(self, run, tmp_path):
+        for name, rows in (("a", "1,2"), ("b", "1,two"), ("c", "nan,4"), ("d", "3,4")):
+            (tmp_path / f"{name}.csv").write_text(f'"x [nm]","y [nm]"\n{rows}\n')
+        code, out, err = run("info", tmp_path)
+        assert code == 1
+        assert re.findall(r"file: .*(.)\.csv", out) == ["a", "d"]
+        assert "b.csv: line 2, column 'y [nm]': 'two' is not a number" in err
+        assert "c.csv: 1 of 1 rows cannot be used: 1 with x or y not finite" in err
+        assert err.endswith("2 of 4 tables could not be read\n")
+        code, out, _ = run("info", tmp_path, "--json")
+        a, b, c, d = json.loads(out)
+        assert code == 1
+        assert a["localizations"] == d["localizations"] == 1
+        assert b == {
+            "file": str(tmp_path / "b.csv"),
+            "error": f"{tmp_path / 'b.csv'}: line 2, column 'y [nm]': 'two' is not a number",
+        }
+        assert "without usable rows" in c["error"]
+
+
+class TestReading:
+    """What every command that reads tables may be told of them."""
+
+    def test_any_text_table_by_its_columns(self, run, tmp_path):
+        table = tmp_path / "own.csv"
+        table.write_text("PosX;PosY\n1.5;2\n")
+        options = ("--column", "x=PosX [px]", "--column", "y=PosY [um]")
+        _, out, _ = run("info", table, *options, "--camera-pixel-size", 100, "--json")
+        (facts,) = json.loads(out)
+        assert facts["format"] == "csv"
+        assert facts["field of view (nm)"] == "y 2000 to 2001, x 150 to 151"
+
+    def test_a_format_and_a_field_of_view(self, run, tmp_path):
+        table = tmp_path / "own.csv"
+        table.write_text("x [nm];y [nm]\n1.5;2\n")
+        options = ("--input-format", "csv", "--field-of-view", 0, 0, 500, 1000)
+        _, out, _ = run("info", table, *options, "--json")
+        (facts,) = json.loads(out)
+        assert facts["format"] == "csv"
+        assert facts["field of view (nm)"] == "y 0 to 500, x 0 to 1000"
+        run("convert", table, tmp_path / "out.parquet", *options)
+        assert read_localizations(tmp_path / "out.parquet").field_of_view == (0, 0, 500, 1000)
+
+    def test_one_table_of_an_archive(self, run, tmp_path):
+        write_localizations(BLINKS, tmp_path / "a.smlm")
+        code, _, err = run("info", tmp_path / "a.smlm", "--table", "absent")
+        assert code == 1
+        assert "absent" in err
+        assert run("info", tmp_path / "a.smlm", "--field-of-view", 0, 0, 500)[0] == 2
+
+
+class TestWords:
+    """Errors of the library name parameters of Python; the commands have options."""
+
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            ('"x [px]","y [px]"\n1,2\n', "in camera pixels: pass --camera-pixel-size (nm)\n"),
+            ("a;b\n1;2\n", "as in --column 'x=PosX [um]' --column 'y=PosY [um]'\n"),
+        ],
+    )
+    def test_errors_of_reading(self, run, tmp_path, content, told):
+        table = tmp_path / "pixel_size=100.csv"
+        table.write_text(content)
+        for command in (["info"], ["convert", "--format", "parquet"]):
+            code, out, err = run(*command, table, *[tmp_path / "out"] * (len(command) > 1))
+            assert (code, out) == (1, "")
+            assert err.startswith(f"smlmkit: error: {table}: ")
+            assert err.endswith(told)
+
+    def test_errors_of_writing(self, run, tmp_path):
+        write_localizations(Localizations({"x": [1.0], "y": [2.0]}), tmp_path / "a.parquet")
+        arguments = ("convert", tmp_path / "a.parquet", tmp_path / "out.hdf5")
+        assert "pass --camera-pixel-size (nm)" in run(*arguments)[2]
+        assert "pass --uncertainty (nm)" in run(*arguments, "--camera-pixel-size", 100)[2]
+        _, _, err = run("convert", tmp_path / "a.parquet", tmp_path / "out")
+        assert err.endswith("or pass --format\n")
+
+    @pytest.mark.parametrize(
+        ("message", "told"),
+        [
+            ("pass pixel_size= (nm)", "pass --camera-pixel-size (nm)"),
+            ("pixel_size= and field_of_view=", "--camera-pixel-size and --field-of-view"),
+            ("columns= means nothing to smap", "--column means nothing to smap"),
+            ("as in columns={'x': \"it's\"}: x", """as in --column 'x=it'"'"'s': x"""),
+            ("as in columns={x}", "as in --column"),
+            ("pass overwrite=True to replace it", "pass --overwrite to replace it"),
+            ("/a/pixel_size=9/table=: not found", "/a/pixel_size=9/table=: not found"),
+            ("pixel_size=100 my_table= sizes=", "pixel_size=100 my_table= sizes="),
+        ],
+    )
+    def test_parameters_become_options(self, message, told):
+        assert name_options(message) == told

@@ -212,7 +212,7 @@ class TestUnusableRows:
 
     def test_no_usable_row_and_no_field_of_view_is_refused(self):
         with pytest.warns(UnusedRowsWarning, match="2 of 2"):  # noqa: SIM117 (warned of, then refused)
-            with pytest.raises(InvalidInputError, match="needs a field_of_view"):
+            with pytest.raises(InvalidInputError, match="pass field_of_view="):
                 Localizations(np.full((2, 2), np.nan))
 
     def test_a_row_without_any_number_is_left_out(self):
@@ -232,7 +232,7 @@ class TestDegenerateTables:
         return request.param
 
     def test_an_empty_table_needs_a_field_of_view(self, nothing):
-        with pytest.raises(InvalidInputError, match="needs a field_of_view"):
+        with pytest.raises(InvalidInputError, match="pass field_of_view="):
             Localizations(nothing)
 
     def test_an_empty_table_can_do_all_that_another_can(self, nothing):

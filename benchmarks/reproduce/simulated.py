@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from smlmkit import Localizations, make_blinks, make_primitives
+from smlmkit import Localizations, PixelGrid, make_blinks, make_primitives, to_image
 from smlmkit.metrics.similarity import psnr, ssim
 from smlmkit.simulate import Truth
 
@@ -83,11 +83,8 @@ def expected_image(truth: Truth, density: float, uncertainty: float = UNCERTAINT
     counts = spread.reshape(height // n, n, width // n, n).sum(axis=(1, 3))
     field = truth.emitters.field_of_view
     counts *= density * field.area_um2 / fine.sum()
-    centres = {
-        "y": field.y_min + PIXEL_SIZE * (np.arange(height // n) + 0.5),
-        "x": field.x_min + PIXEL_SIZE * (np.arange(width // n) + 0.5),
-    }
-    return xr.DataArray(counts.astype(np.float32), centres, ("y", "x"), attrs={"units": ""})
+    grid = PixelGrid((field.y_min, field.x_min), PIXEL_SIZE, counts.shape)
+    return to_image(counts.astype(np.float32), grid)
 
 
 def reference_image(truth: Truth, seed: int) -> NDArray[np.float64]:

@@ -52,14 +52,10 @@ from smlmkit.errors import (
     SmlmkitWarning,
     UnusedRowsWarning,
 )
-from smlmkit.io.ome_zarr import (
-    ImageLayout,
-    annotate,
-    create_ome_zarr,
-    halve,
-    level_shapes,
-    read_about,
-)
+from smlmkit.io.image_layout import ImageLayout
+from smlmkit.io.ome_zarr import annotate, read_about
+from smlmkit.io.ome_zarr_creation import create_ome_zarr
+from smlmkit.io.pyramids import halve, level_shapes
 from smlmkit.localizations import Localizations
 from smlmkit.tiling import FieldFacts, TileGrid
 

@@ -11,7 +11,8 @@ from smlmkit.batch.points import TiledPoints
 from smlmkit.batch.tile import FieldWork, Place, images_of
 from smlmkit.errors import InvalidInputError
 from smlmkit.grid import PixelGrid
-from smlmkit.io.ome_zarr import CHUNK_PX, SHARD_PX, ImageLayout, layout_of
+from smlmkit.io.image_layout import ImageLayout, layout_of
+from smlmkit.io.ome_zarr_creation import CHUNK_PX, SHARD_PX
 from smlmkit.tiling import FieldFacts, TileGrid, TileNeeds
 
 # A tile is so many halos wide, so that an eighth is read twice at most.

@@ -8,13 +8,12 @@ import click
 from smlmkit._atomic import check_output
 from smlmkit.cli._shared import (
     POSITIVE,
-    camera_pixel_size,
     existing,
     find_tables,
     output,
     overwrite,
     pixel_size,
-    read_table,
+    reads_tables,
     seed,
 )
 
@@ -67,7 +66,7 @@ from smlmkit.cli._shared import (
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, ...")
 @seed
-@camera_pixel_size
+@reads_tables
 @overwrite
 @click.pass_context
 def train(
@@ -77,7 +76,7 @@ def train(
     out: Path,
     max_minutes: float | None,
     seed: int,
-    camera_pixel_size: float | None,
+    reading: dict[str, Any],
     overwrite: bool,
     **parameters: Any,
 ) -> None:
@@ -88,10 +87,11 @@ def train(
     --schedule linear --max-gradient-norm 0.1 --precision auto --max-minutes 10.
     Ctrl-C ends training early and saves the weights reached so far.
     """
+    from smlmkit.io.tables import read_localizations
     from smlmkit.reconstruct import N2NReconstructor
 
     check_output(out, overwrite=overwrite)
-    fovs = [read_table(path, camera_pixel_size) for path in find_tables(inputs)]
+    fovs = [read_localizations(path, **reading) for path in find_tables(inputs)]
     max_seconds = None if max_minutes is None else 60 * max_minutes
     model = N2NReconstructor(max_seconds=max_seconds, random_state=seed, **parameters)
     model.fit(fovs)

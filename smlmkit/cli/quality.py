@@ -9,14 +9,13 @@ import click
 from smlmkit._atomic import check_output
 from smlmkit.cli._shared import (
     as_json,
-    camera_pixel_size,
     existing,
     find_tables,
     number_or_none,
     output,
     overwrite,
     pixel_size,
-    read_table,
+    reads_tables,
     refuse_existing,
     say_error,
     seed,
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
 )
 @click.option("--plot", type=output, metavar="PNG", help="Draw the curves.")
 @seed
-@camera_pixel_size
+@reads_tables
 @overwrite
 @as_json
 @click.pass_context
@@ -70,7 +69,7 @@ def frc(
     by_fraction: bool,
     plot: Path | None,
     seed: int,
-    camera_pixel_size: float | None,
+    reading: dict[str, Any],
     overwrite: bool,
     as_json: bool,
     **options: Any,
@@ -79,6 +78,7 @@ def frc(
 
     A table that cannot be measured is reported and the others go on; the exit code is then 1.
     """
+    from smlmkit.io.tables import read_localizations
     from smlmkit.resolution import frc_by_fraction, frc_curve
 
     if options["q_correction"] and options["split"] != "random":
@@ -95,7 +95,7 @@ def frc(
     for path in tables:
         name = str(path)
         try:
-            table = read_table(path, camera_pixel_size)
+            table = read_localizations(path, **reading)
             curve = frc_curve(table, repeats=repeats, random_state=seed, **options)
             facts = describe_curve(curve, name, len(table), table.density)
             if by_fraction:

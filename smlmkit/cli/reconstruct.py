@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smlmkit.cli._shared import camera_pixel_size, existing, output, say_error, seed
-from smlmkit.errors import ChangedRunError, SmlmkitError
+from smlmkit.errors import SmlmkitError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,8 +115,6 @@ def reconstruct(
                 command=shlex.join(sys.argv),
                 **options,
             )
-        except ChangedRunError as error:
-            raise ChangedRunError(_in_words_of_the_command(str(error))) from error
         except KeyboardInterrupt:
             click.echo("smlmkit: interrupted; the same command goes on from here", err=True)
             context.exit(130)
@@ -175,16 +173,11 @@ def say_results(summary: "pd.DataFrame", folder: Path, out: Path) -> int:
     failed = summary[summary["status"] == "failed"]
     tables = folder if folder.is_dir() else folder.parent
     for file, error in zip(failed["file"], failed["error"], strict=True):
-        say_error(SmlmkitError(_in_words_of_the_command(error)), tables / file)
+        say_error(SmlmkitError(error), tables / file)
     for image in summary["image"].dropna():
         click.echo(str(out / image))
     click.echo(str(out / "summary.csv"))
     return len(failed)
-
-
-def _in_words_of_the_command(text: str) -> str:
-    """Name the option that stands for a parameter of the library."""
-    return text.replace("redo=True", "--redo")
 
 
 def _say_counts(n_all: int, n_tried: int, n_failed: int) -> str:

@@ -7,12 +7,11 @@ import click
 
 from smlmkit.cli._shared import (
     POSITIVE,
-    camera_pixel_size,
     existing,
     output,
     overwrite,
     pixel_size,
-    read_table,
+    reads_tables,
     refuse_existing,
 )
 
@@ -42,7 +41,7 @@ from smlmkit.cli._shared import (
     "with --mode gaussian each localization's uncertainty.",
 )
 @click.option("--z-bins", type=click.IntRange(1), metavar="N", help="Make a stack of N depths.")
-@camera_pixel_size
+@reads_tables
 @overwrite
 def render(
     table: Path,
@@ -51,16 +50,17 @@ def render(
     mode: str,
     sigma: float | None,
     z_bins: int | None,
-    camera_pixel_size: float | None,
+    reading: dict[str, Any],
     overwrite: bool,
 ) -> None:
     """Render TABLE as IMAGE: .ome.zarr, .tif or .png."""
     from smlmkit.io.images import image_format, write_image
+    from smlmkit.io.tables import read_localizations
 
     image_format(image)
     refuse_existing([image], overwrite)
     renderer = build_renderer(mode, pixel_size, sigma, z_bins)
-    rendered = renderer.fit_transform(read_table(table, camera_pixel_size))
+    rendered = renderer.fit_transform(read_localizations(table, **reading))
     write_image(rendered, image, overwrite=overwrite)
     shape = " x ".join(str(side) for side in rendered.shape)
     click.echo(f"{image}: {shape} px of {pixel_size:g} nm")

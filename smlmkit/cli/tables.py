@@ -12,72 +12,65 @@ from smlmkit._atomic import check_output
 from smlmkit.cli._shared import (
     POSITIVE,
     as_json,
-    camera_pixel_size,
     existing,
     find_tables,
+    name_options,
     output,
     overwrite,
-    read_table,
+    reads_tables,
     refuse_existing,
+    say_error,
     seed,
 )
+from smlmkit.errors import SmlmkitError, UnusedRowsWarning
 
 if TYPE_CHECKING:
-    from smlmkit.errors import UnusedRowsWarning
     from smlmkit.localizations import Localizations
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=existing)
-@camera_pixel_size
+@reads_tables
 @as_json
-def info(inputs: tuple[Path, ...], camera_pixel_size: float | None, as_json: bool) -> None:
-    """Say what is in tables of localizations, and which of their rows cannot be used."""
+@click.pass_context
+def info(
+    context: click.Context, /, inputs: tuple[Path, ...], reading: dict[str, Any], as_json: bool
+) -> None:
+    """Say what is in tables of localizations, and which of their rows cannot be used.
+
+    A table that cannot be read is reported and the others go on; the exit code is then 1.
+    """
     described = []
     for path in find_tables(inputs):
-        facts = describe(path, *read_and_list_unused(path, camera_pixel_size))
+        try:
+            facts = describe(path, reading)
+        except SmlmkitError as error:
+            say_error(error, path)
+            described.append({"file": str(path), "error": name_options(str(error))})
+            continue
         described.append(facts)
         if not as_json:
             click.echo(f"{write_facts(facts)}\n")
     if as_json:
         click.echo(json.dumps(described, indent=1))
+    failed = sum("error" in facts for facts in described)
+    if failed and len(described) > 1:
+        click.echo(f"{failed} of {len(described)} tables could not be read", err=True)
+    context.exit(bool(failed))
 
 
-def read_and_list_unused(
-    path: Path, camera_pixel_size: float | None
-) -> tuple["Localizations", list[dict[str, Any]]]:
-    """Read a table; list the rows that could not be used, which are warned of all the same."""
-    from smlmkit.errors import UnusedRowsWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UnusedRowsWarning)
-        table = read_table(path, camera_pixel_size)
-    unused: list[dict[str, Any]] = []
-    for warning in caught:
-        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        if isinstance(warning.message, UnusedRowsWarning):
-            unused += describe_unused(warning.message)
-    return table, unused
-
-
-def describe_unused(warning: "UnusedRowsWarning") -> list[dict[str, Any]]:
-    """Give the reasons that a warning of unused rows knows, or else what it says."""
-    return [
-        {"reason": reason, "count": rows.n, "first_rows": rows.first}
-        for reason, rows in warning.reasons.items()
-    ] or [{"reason": str(warning)}]
-
-
-def describe(
-    path: Path, localizations: "Localizations", unused: list[dict[str, Any]]
-) -> dict[str, Any]:
+def describe(path: Path, reading: dict[str, Any]) -> dict[str, Any]:
     """Give the facts that `info` prints."""
     from smlmkit.io._common import LENGTHS
+    from smlmkit.io.tables import find_format
 
+    # What the metadata call the format may be that of another file, of which this one was made.
+    name = reading.get("format") or ("csv" if "columns" in reading else find_format(path))
+    localizations, unused = read_and_list_unused(path, {**reading, "format": name})
     box, metadata = localizations.field_of_view, localizations.metadata
     facts: dict[str, Any] = {
         "file": str(path),
-        "format": metadata.get("format", "unknown"),
+        "format": name,
         "localizations": len(localizations),
         "columns": {name: "nm" if name in LENGTHS else None for name in localizations.columns},
         "field of view (nm)": f"y {box.y_min:g} to {box.y_max:g}, x {box.x_min:g} to {box.x_max:g}",
@@ -87,12 +80,42 @@ def describe(
         frame = localizations["frame"]
         of_all = f" of {metadata['n_frames']}" if "n_frames" in metadata else ""
         facts["frames (0-based)"] = f"{frame.min()} to {frame.max()}{of_all}"
-    if "camera_pixel_size" in metadata:
-        facts["camera pixel size (nm)"] = metadata["camera_pixel_size"]
+    for side in ("", "_y", "_x"):
+        if f"camera_pixel_size{side}" in metadata:
+            named = f"camera pixel size{side.replace('_', ' ')} (nm)"
+            facts[named] = metadata[f"camera_pixel_size{side}"]
     if (median := localizations.median_uncertainty) is not None:
         facts["median uncertainty (nm)"] = round(median, 3)
     facts["unused rows"] = unused
     return facts
+
+
+def read_and_list_unused(
+    path: Path, reading: dict[str, Any]
+) -> tuple["Localizations", list[dict[str, Any]]]:
+    """Read a table; list the rows that could not be used, which are warned of all the same."""
+    from smlmkit.io.tables import read_localizations
+
+    unused: list[dict[str, Any]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UnusedRowsWarning)
+        say = warnings.showwarning
+
+        def say_and_list(message: Warning | str, *where: Any, **how: Any) -> None:
+            if isinstance(message, UnusedRowsWarning):
+                unused.extend(describe_unused(message))
+            say(message, *where, **how)
+
+        warnings.showwarning = say_and_list
+        return read_localizations(path, **reading), unused
+
+
+def describe_unused(warning: UnusedRowsWarning) -> list[dict[str, Any]]:
+    """Give the reasons that a warning of unused rows knows, or else what it says."""
+    return [
+        {"reason": reason, "count": rows.n, "first_rows": rows.first}
+        for reason, rows in warning.reasons.items()
+    ] or [{"reason": str(warning)}]
 
 
 def write_facts(facts: dict[str, Any]) -> str:
@@ -111,23 +134,6 @@ def write_reason(reason: str, count: int = 0, first_rows: Sequence[int] = ()) ->
     return f"{count:,} {reason} (counted from 0: {numbers}{', ...' * (count > len(first_rows))})"
 
 
-def split_columns(
-    context: click.Context,  # noqa: ARG001
-    parameter: click.Parameter,  # noqa: ARG001
-    given: Sequence[str],
-) -> dict[str, str]:
-    """Give the column of the file for each name, or say what is wrong with an option."""
-    columns: dict[str, str] = {}
-    for pair in given:
-        name, _, column = pair.partition("=")
-        if not name or not column:
-            raise click.BadParameter(f"{pair!r} is not of the kind NAME=COLUMN")
-        if name in columns:
-            raise click.BadParameter(f"{name!r} is given twice")
-        columns[name] = column
-    return columns
-
-
 @click.command()
 @click.argument("table", metavar="IN", type=existing)
 @click.argument("output", metavar="OUT", type=output)
@@ -137,21 +143,7 @@ def split_columns(
     metavar="FORMAT",
     help="Format of OUT, whatever its suffix: picasso, thunderstorm, smlm, decode or parquet.",
 )
-@click.option(
-    "--input-format",
-    metavar="FORMAT",
-    help="Format of IN, which is found by looking into it otherwise.",
-)
-@click.option(
-    "--column",
-    "columns",
-    metavar="NAME=COLUMN",
-    multiple=True,
-    callback=split_columns,
-    help="Read any table in a text file, in which a column of smlmkit has this name and unit, as "
-    "in x='PosX [um]'. Once for each column.",
-)
-@camera_pixel_size
+@reads_tables
 @click.option(
     "--uncertainty",
     type=POSITIVE,
@@ -163,9 +155,7 @@ def convert(
     table: Path,
     output: Path,
     output_format: str | None,
-    input_format: str | None,
-    columns: dict[str, str],
-    camera_pixel_size: float | None,
+    reading: dict[str, Any],
     uncertainty: float | None,
     overwrite: bool,
 ) -> None:
@@ -183,10 +173,8 @@ def convert(
         raise click.UsageError(f"--uncertainty means nothing to the {name} format")
     refuse_existing([output], overwrite)
     check_output(output, overwrite=overwrite)
-    localizations = read_localizations(
-        table, format=input_format, pixel_size=camera_pixel_size, columns=columns or None
-    )
-    given = {"pixel_size": camera_pixel_size, "uncertainty": uncertainty}
+    localizations = read_localizations(table, **reading)
+    given = {"pixel_size": reading.get("pixel_size"), "uncertainty": uncertainty}
     options = {
         option: value for option, value in given.items() if option in known and value is not None
     }
@@ -205,12 +193,12 @@ def convert(
 @seed
 @overwrite
 def simulate(
-    folder: Path, acquisitions: int, filaments: int, seed: int, overwrite: bool, **parameters: float
+    folder: Path, acquisitions: int, filaments: int, seed: int, overwrite: bool, **parameters: Any
 ) -> None:
     """Simulate acquisitions of filaments as Picasso files in FOLDER."""
     from smlmkit.simulate.datasets import make_acquisitions
 
-    paths = make_acquisitions(
+    paths, _ = make_acquisitions(
         folder,
         acquisitions,
         n_filaments=filaments,

@@ -1,26 +1,23 @@
 """What the formats share: from columns to a table, and how to read what strangers wrote."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smlmkit.errors import FileFormatError, InvalidInputError, InvalidTypeError, SmlmkitError
+from smlmkit.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from smlmkit.grid import FieldOfView
 from smlmkit.localizations import Localizations
 
-if TYPE_CHECKING:
-    import h5py
-
 _LARGEST_TEXT_BYTES = 2**24
 _DEEPEST_NESTING = 100  # the time that a YAML parser takes grows with the square of it
-# The most that HDF5's own compression can gain: a dataset that claims more is not to be believed.
-_HIGHEST_COMPRESSION = 1100
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_MOST_NAMED = 20
+# Single columns shrink to a thousandth, but not all those of a table whose positions were measured:
+# what shrinks further must be small.
+_HIGHEST_COMPRESSION = 100
+_SMALL_BYTES = 2**28
 # The columns of nm; any other column keeps the numbers of its file.
 LENGTHS = frozenset(
     ["x", "y", "z", "uncertainty_x", "uncertainty_y", "uncertainty_z", "sigma_x", "sigma_y"]
@@ -42,11 +39,54 @@ def table_from_file(
         raise FileFormatError(f"{path}: {error}") from error
 
 
-def camera_pixels(size_y: float, size_x: float) -> dict[str, float]:
-    """Give what a table's metadata say of camera pixels, which may have two sides."""
-    if size_y == size_x:
-        return {"camera_pixel_size": size_x}
-    return {"camera_pixel_size_y": size_y, "camera_pixel_size_x": size_x}
+def known_metadata(path: Path, format_name: str, pixel_size: float | None = None) -> dict[str, Any]:
+    """Give what is known of any table that was read."""
+    known: dict[str, Any] = {"source": path.name, "format": format_name}
+    return known if pixel_size is None else known | {"camera_pixel_size": pixel_size}
+
+
+def most_memory(path: Path) -> int:
+    """Give the bytes of memory that the content of a file of this size may take."""
+    return max(_SMALL_BYTES, _HIGHEST_COMPRESSION * path.stat().st_size)
+
+
+class Claims:
+    """The memory that the parts of a file claim, as a sum that stays in proportion to the file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._most, self._n_bytes = path, most_memory(path), 0
+
+    def add(self, what: str, n_bytes: int) -> None:
+        """Refuse a file that goes too far with one more claim."""
+        self._n_bytes += n_bytes
+        if self._n_bytes > self._most:
+            raise FileFormatError(
+                f"{self._path}: {what} claims {n_bytes:,} bytes of memory, with all before it "
+                f"{self._n_bytes:,}: no table in a file of this size takes more than "
+                f"{self._most:,}"
+            )
+
+
+def any_numbers() -> np.errstate:
+    """Let numbers of any size and kind be reckoned with in silence: strangers wrote them."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
+def parse_json_object(path: Path, where: str, text: str | bytes) -> dict[str, Any]:
+    """Give the object that a text in JSON is."""
+    try:
+        stated = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path}: {where} is not readable as JSON: {error}") from error
+    if not isinstance(stated, dict):
+        raise FileFormatError(f"{path}: {where} is {stated!r:.50}, expected an object in JSON")
+    return stated
 
 
 def check_numbers(localizations: Localizations, format_name: str) -> None:
@@ -58,96 +98,6 @@ def check_numbers(localizations: Localizations, format_name: str) -> None:
                 f"column {name!r} (dtype {kind}) cannot be written: "
                 f"a {format_name} file holds real numbers only"
             )
-
-
-@contextmanager
-def opened_hdf5(path: Path) -> Iterator["h5py.File"]:
-    """Open an HDF5 file to read it; whatever fails means that it is damaged."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except SmlmkitError:
-        raise
-    except (OSError, RuntimeError, ValueError, TypeError, LookupError, MemoryError) as error:
-        raise FileFormatError(f"{path}: the HDF5 file is damaged: {error}") from error
-
-
-def is_hdf5_with(path: Path, head: bytes, test: Callable[["h5py.File"], bool]) -> bool:
-    """Tell whether a file that begins like this is an HDF5 file that passes a test."""
-    if not head.startswith(_HDF5_SIGNATURE):
-        return False
-    try:
-        with opened_hdf5(path) as file:
-            return test(file)
-    except FileFormatError:
-        return False
-
-
-def own_object(path: Path, file: "h5py.File", name: str) -> "h5py.Group | h5py.Dataset":
-    """Give a group or dataset that lies in this very file."""
-    import h5py
-
-    parent: h5py.Group | h5py.Dataset = file
-    for part in name.split("/"):
-        parts = list(parent) if isinstance(parent, h5py.Group) else []
-        if part not in parts:
-            there = ", ".join(parts[:_MOST_NAMED]) or "none"
-            raise FileFormatError(f"{path}: no dataset /{name}: there are {there}")
-        if not isinstance(parent.get(part, getlink=True), h5py.HardLink):
-            raise FileFormatError(
-                f"{path}: /{name} is a link, perhaps to another file: not followed"
-            )
-        parent = parent[part]
-    return parent
-
-
-def own_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
-    """Give a dataset that lies in this very file, as large as it says it is."""
-    import h5py
-
-    dataset = own_object(path, file, name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise FileFormatError(f"{path}: /{name} is a group, expected one dataset")
-    if dataset.external or dataset.is_virtual:
-        raise FileFormatError(f"{path}: /{name} lies in other files: not followed")
-    filters = dataset.id.get_create_plist()
-    for index in range(filters.get_nfilters()):
-        code, _, _, label = filters.get_filter(index)
-        if not h5py.h5z.filter_avail(code):
-            raise FileFormatError(
-                f"{path}: /{name} is compressed with {label.decode(errors='replace')!r} "
-                f"(HDF5 filter {code}), which is not installed"
-            )
-    stored = min(dataset.id.get_storage_size(), path.stat().st_size)
-    if dataset.nbytes > stored * (_HIGHEST_COMPRESSION if filters.get_nfilters() else 1):
-        raise FileFormatError(
-            f"{path}: /{name} claims {dataset.nbytes:,} bytes, of which the file holds {stored:,}"
-        )
-    return dataset
-
-
-def own_numbers(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
-    """Give a dataset of numbers, alone or in named columns, that HDF5 can read without harm."""
-    dataset = own_dataset(path, file, name)
-    columns = dataset.dtype.fields or {}
-    for column, kind in [(column, field[0]) for column, field in columns.items()] or [
-        ("", dataset.dtype)
-    ]:
-        if kind.base.kind not in "iufb":
-            which = f"column {column!r} of /{name}" if column else f"/{name}"
-            raise FileFormatError(f"{path}: {which} holds {kind}, expected numbers")
-    check_layout(path, f"/{name}", dataset.id.get_type(), dataset.dtype)
-    return dataset
-
-
-def check_layout(path: Path, where: str, stored: "h5py.h5t.TypeID", kind: np.dtype[Any]) -> None:
-    """Refuse unusual numbers: HDF5 converts them without checks, and damaged ones crash it."""
-    import h5py
-
-    if not stored.equal(h5py.h5t.py_create(kind, logical=True)):
-        raise FileFormatError(f"{path}: {where} is not laid out as numbers are")
 
 
 def plain_yaml_values(path: Path) -> dict[str, str]:

@@ -9,12 +9,13 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smlmkit.errors import FileFormatError
+from smlmkit.io._common import most_memory
 
 _Order = Literal["<", ">"]
 
@@ -31,9 +32,6 @@ _COMPLEX_FLAG = 0x0800
 _PREFIX_BYTES = 1024
 _MOST_VARIABLES = 1000
 _MOST_FIELDS = 4096
-# Columns of measured numbers shrink to no less than this part; what shrinks further must be small.
-_HIGHEST_COMPRESSION = 100
-_SMALL_BYTES = 2**26
 
 
 class Array(NamedTuple):
@@ -45,6 +43,12 @@ class Array(NamedTuple):
     shape: tuple[int, ...]
     content: memoryview
     order: _Order
+
+    @property
+    def n_bytes(self) -> int:
+        """The bytes of its numbers, which it may hold as shorter ones; 0 if it holds none."""
+        kind = _NUMBERS.get(self.kind)
+        return math.prod(self.shape) * np.dtype(kind).itemsize if kind else 0
 
 
 def is_mat5(head: bytes) -> bool:
@@ -64,27 +68,22 @@ def is_mat5(head: bytes) -> bool:
     return mark in _BYTE_ORDERS and head[124:126] == (b"\x00\x01" if mark == b"IM" else b"\x01\x00")
 
 
-def has_variable(path: Path, name: str) -> bool:
-    """Tell whether a MAT file holds a variable, without reading any.
+def has_variable(file: BinaryIO, name: str) -> bool:
+    """Tell whether a file is a MAT file that holds a variable, without reading any.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     name : str
         The name of the variable.
 
     Returns
     -------
     bool
-        Whether it does.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is damaged before the variable comes.
+        Whether it is.
     """
-    return _find(path, name) is not None
+    return _find(file, name) is not None
 
 
 def read_variable(path: Path, name: str) -> Array:
@@ -107,14 +106,16 @@ def read_variable(path: Path, name: str) -> Array:
     FileFormatError
         If there is no such variable, or the file is damaged.
     """
-    place = _find(path, name)
-    if place is None:
-        raise FileFormatError(f"{path}: no variable {name!r}")
-    if path.stat().st_size < place.start + place.n_bytes:
-        raise FileFormatError(f"{path}: ends within the variable {name!r}")
-    with path.open("rb") as handle:
-        handle.seek(place.start)
-        content = handle.read(place.n_bytes)
+    with path.open("rb") as file:
+        if not is_mat5(file.read(_HEADER_BYTES)):
+            raise FileFormatError(f"{path}: not a MAT file of MATLAB 5 to 7")
+        place = _find(file, name)
+        if place is None:
+            raise FileFormatError(f"{path}: no variable {name!r}")
+        if path.stat().st_size < place.start + place.n_bytes:
+            raise FileFormatError(f"{path}: ends within the variable {name!r}")
+        file.seek(place.start)
+        content = file.read(place.n_bytes)
     if place.is_compressed:
         content = _decompress(path, name, content)
     try:
@@ -291,23 +292,23 @@ def _to_array(elements: _Elements) -> Array:
     return Array(name, flags & 0xFF, bool(flags & _COMPLEX_FLAG), shape, content, order)
 
 
-def _find(path: Path, name: str) -> _Place | None:
+def _find(file: BinaryIO, name: str) -> _Place | None:
     """Find a variable by hopping from tag to tag."""
-    with path.open("rb") as handle:
-        header = handle.read(_HEADER_BYTES)
-        if not is_mat5(header):
-            raise FileFormatError(f"{path}: not a MAT file of MATLAB 5 to 7")
-        order = _BYTE_ORDERS[header[126:128]]
-        for _ in range(_MOST_VARIABLES):
-            tag = handle.read(8)
-            if len(tag) < 8:
-                return None
-            kind, n_bytes = struct.unpack(f"{order}II", tag)
-            start = handle.tell()
-            prefix = handle.read(min(n_bytes, _PREFIX_BYTES))
-            if kind in (_MATRIX, _COMPRESSED) and _name_in(prefix, kind, order) == name.encode():
-                return _Place(start, n_bytes, kind == _COMPRESSED, order)
-            handle.seek(start + n_bytes)
+    file.seek(0)
+    header = file.read(_HEADER_BYTES)
+    if not is_mat5(header):
+        return None
+    order = _BYTE_ORDERS[header[126:128]]
+    for _ in range(_MOST_VARIABLES):
+        tag = file.read(8)
+        if len(tag) < 8:
+            return None
+        kind, n_bytes = struct.unpack(f"{order}II", tag)
+        start = file.tell()
+        prefix = file.read(min(n_bytes, _PREFIX_BYTES))
+        if kind in (_MATRIX, _COMPRESSED) and _name_in(prefix, kind, order) == name.encode():
+            return _Place(start, n_bytes, kind == _COMPRESSED, order)
+        file.seek(start + n_bytes)
     return None
 
 
@@ -322,17 +323,17 @@ def _name_in(prefix: bytes, kind: int, order: _Order) -> bytes:
 
 
 def _decompress(path: Path, name: str, content: bytes) -> bytes:
-    most = max(_SMALL_BYTES, len(content) * _HIGHEST_COMPRESSION)
+    most = most_memory(path)
     decompressor = zlib.decompressobj()
     try:
         plain = decompressor.decompress(content, most)
-        if decompressor.unconsumed_tail:
-            raise FileFormatError(
-                f"{path}: the {len(content):,} bytes of the variable {name!r} become more than "
-                f"{most:,}, which no measured numbers do"
-            )
     except (zlib.error, MemoryError) as error:
         raise _damaged(path, error) from error
+    if decompressor.unconsumed_tail:
+        raise FileFormatError(
+            f"{path}: the {len(content):,} bytes of the variable {name!r} become more than "
+            f"{most:,}, which no measured numbers do"
+        )
     return plain
 
 

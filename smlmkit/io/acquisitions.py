@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smlmkit.errors import FileFormatError, InvalidInputError
-from smlmkit.grid import check_pixel_size
+from smlmkit.grid import FieldOfView, check_field_of_view, check_pixel_size
 from smlmkit.io.tables import TABLE_SUFFIXES, find_format, may_be_table, read_localizations
 from smlmkit.localizations import Localizations
 from smlmkit.samples import LazyTables
 
 _N_REASONS_TOLD = 3
+_PROTOCOL = "-protocol.txt"  # how ThunderSTORM made the table beside it, whose name stands before
 
 Samples = slice | Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]
 
@@ -34,7 +35,8 @@ class Acquisitions(LazyTables):
     gives a table; a slice, a mask or several numbers give the acquisitions of these files, of which
     none is read. Only the table that was read last is kept in memory, one for all that was made by
     indexing; any other is read anew when it is asked for. A pickle holds no tables. Transformers,
-    scorers and `predict` take them one by one; training draws from all of them, and holds them.
+    scorers and `predict` take them one by one, also as targets; what they make of them is a list.
+    Training draws from all of them, and holds them.
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ class Acquisitions(LazyTables):
         The files and their formats, as `read_localizations` takes them.
     pixel_size : float, optional
         Edge of a camera pixel in nm, for all files.
+    field_of_view : FieldOfView or (y_min, x_min, y_max, x_max), optional
+        The box in nm that was imaged, for all files.
     unreadable : mapping of Path to str, optional
         Files that are left out, and why.
 
@@ -49,13 +53,15 @@ class Acquisitions(LazyTables):
     ----------
     pixel_size : float or None
         Edge of a camera pixel in nm, instead of what the files state.
+    field_of_view : FieldOfView or None
+        The box in nm that was imaged, instead of what the files state.
     unreadable : dict of Path to str
         Files that are left out, and why.
 
     Raises
     ------
     InvalidInputError
-        If `pixel_size` is not positive.
+        If `pixel_size` is not positive, or `field_of_view` no box.
 
     See Also
     --------
@@ -79,13 +85,15 @@ class Acquisitions(LazyTables):
         tables: Sequence[tuple[Path, str]],
         *,
         pixel_size: float | None = None,
+        field_of_view: FieldOfView | Sequence[float] | None = None,
         unreadable: Mapping[Path, str] | None = None,
     ) -> None:
         self.pixel_size = None if pixel_size is None else check_pixel_size(pixel_size)
+        self.field_of_view = None if field_of_view is None else check_field_of_view(field_of_view)
         self.unreadable = dict(unreadable or {})
         self._tables = [_Table(*table) for table in tables]
         self._read: Callable[[_Table], Localizations] = lru_cache(maxsize=1)(
-            partial(_read, pixel_size=self.pixel_size)
+            partial(_read, pixel_size=self.pixel_size, field_of_view=self.field_of_view)
         )
 
     @property
@@ -106,6 +114,16 @@ class Acquisitions(LazyTables):
         """
         return (len(self),)
 
+    @property
+    def _maker(self) -> "partial[Acquisitions]":
+        """What makes acquisitions of other files that are read in the same way."""
+        return partial(
+            Acquisitions,
+            pixel_size=self.pixel_size,
+            field_of_view=self.field_of_view,
+            unreadable=self.unreadable,
+        )
+
     def __len__(self) -> int:
         return len(self._tables)
 
@@ -119,15 +137,12 @@ class Acquisitions(LazyTables):
             return self._read(self._tables[int(numbers)])
         if numbers.ndim > 1:
             raise IndexError(f"acquisitions have one axis, got the index {index!r}")
-        chosen = [self._tables[number] for number in numbers]
-        subset = Acquisitions(chosen, pixel_size=self.pixel_size, unreadable=self.unreadable)
+        subset = self._maker([self._tables[number] for number in numbers])
         subset._read = self._read
         return subset
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Acquisitions, pixel_size=self.pixel_size, unreadable=self.unreadable), (
-            self._tables,
-        )
+        return self._maker, (self._tables,)
 
     def __repr__(self) -> str:
         names = [path.name for path in self.paths]
@@ -137,13 +152,17 @@ class Acquisitions(LazyTables):
 
 
 def scan_acquisitions(
-    folder: str | os.PathLike[str], *, pixel_size: float | None = None
+    folder: str | os.PathLike[str],
+    *,
+    pixel_size: float | None = None,
+    field_of_view: FieldOfView | Sequence[float] | None = None,
 ) -> Acquisitions:
     """Find the acquisitions in a folder and in all folders below it.
 
     A file with the suffix of a table is an acquisition if its beginning is that of a known format,
     into which one look is taken; the rest is read when an acquisition is asked for. What belongs to
-    a table, such as Picasso's YAML file, is no acquisition of its own. Hidden files and folders,
+    a table, such as Picasso's YAML file or ThunderSTORM's protocol, is no acquisition of its own,
+    and not unreadable. Hidden files and folders,
     OME-Zarr images and links to folders are passed over.
 
     Parameters
@@ -153,6 +172,9 @@ def scan_acquisitions(
     pixel_size : float, optional
         Edge of a camera pixel in nm, for tables that do not state it; it goes before what they
         state.
+    field_of_view : FieldOfView or (y_min, x_min, y_max, x_max), optional
+        The box in nm that was imaged, for tables that do not state it; it goes before what they
+        state. Without it, these have fields of different sizes.
 
     Returns
     -------
@@ -164,7 +186,8 @@ def scan_acquisitions(
     Raises
     ------
     InvalidInputError
-        If there is no such folder, or no acquisition below it, or `pixel_size` is not positive.
+        If there is no such folder, or no acquisition below it, `pixel_size` is not positive, or
+        `field_of_view` no box.
 
     Examples
     --------
@@ -180,6 +203,7 @@ def scan_acquisitions(
     (2, ['notes.txt'])
     """
     size = None if pixel_size is None else check_pixel_size(pixel_size)
+    box = None if field_of_view is None else check_field_of_view(field_of_view)
     root = Path(folder)
     if not root.is_dir():
         raise InvalidInputError(f"{root}: no such folder")
@@ -192,7 +216,7 @@ def scan_acquisitions(
             unreadable[path] = str(error).removeprefix(f"{path}: ")
     if not tables:
         raise InvalidInputError(_say_nothing_found(root, unreadable))
-    return Acquisitions(tables, pixel_size=size, unreadable=unreadable)
+    return Acquisitions(tables, pixel_size=size, field_of_view=box, unreadable=unreadable)
 
 
 def _possible_tables(root: Path, unreadable: dict[Path, str]) -> list[Path]:
@@ -205,7 +229,15 @@ def _possible_tables(root: Path, unreadable: dict[Path, str]) -> list[Path]:
     for folder, subfolders, names in os.walk(root, onerror=note):
         subfolders[:] = [name for name in subfolders if not _is_passed_over(name)]
         files += [Path(folder, name) for name in names if may_be_table(Path(name))]
-    return sorted(files)
+    there = set(files)
+    return sorted(path for path in files if not _is_protocol(path, there))
+
+
+def _is_protocol(path: Path, there: set[Path]) -> bool:
+    table = path.name.removesuffix(_PROTOCOL)
+    return table != path.name and any(
+        path.with_name(table + suffix) in there for suffix in TABLE_SUFFIXES
+    )
 
 
 def _is_passed_over(folder: str) -> bool:
@@ -231,5 +263,5 @@ def _say_nothing_found(root: Path, unreadable: Mapping[Path, str]) -> str:
     )
 
 
-def _read(table: _Table, *, pixel_size: float | None) -> Localizations:
-    return read_localizations(table.path, format=table.format, pixel_size=pixel_size)
+def _read(table: _Table, **options: Any) -> Localizations:
+    return read_localizations(table.path, format=table.format, **options)

@@ -5,27 +5,31 @@ are nm from the outer corner of the first camera pixel, frames are counted from 
 """
 
 from pathlib import Path
+from typing import BinaryIO
 
-from smlmkit.errors import FileFormatError
 from smlmkit.grid import FieldOfView
-from smlmkit.io._common import table_from_file
-from smlmkit.io._named_columns import first_line_of
-from smlmkit.io._text import Column, head_lines, parse_header, read_columns, whole
+from smlmkit.io._common import known_metadata, table_from_file
+from smlmkit.io._named_columns import (
+    first_line_of,
+    parse_names,
+    read_first_line,
+    read_named_columns,
+)
 from smlmkit.localizations import Localizations
 
 _NAMES = {"xnano": "x", "ynano": "y", "znano": "z", "intensity": "photons"}
-_COUNTS = ("frame", "Ground-truth")
+_DELIMITERS = "\t;,"
 
 
-def recognizes(path: Path, head: bytes) -> bool:
+def recognizes(file: BinaryIO, head: bytes) -> bool:
     """Tell whether a file names the columns xnano and ynano in its first line.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     head : bytes
-        Its beginning.
+        How it begins.
 
     Returns
     -------
@@ -34,12 +38,14 @@ def recognizes(path: Path, head: bytes) -> bool:
 
     Examples
     --------
-    >>> recognizes(Path("truth.csv"), b"Ground-truth,frame,xnano,ynano,znano,intensity ")
+    >>> import io
+    >>> header = b"Ground-truth,frame,xnano,ynano,znano,intensity "
+    >>> recognizes(io.BytesIO(header), header)
     True
     """
-    del path
-    header, _ = _parse_header(first_line_of(head))
-    return {"xnano", "ynano"} <= {column.name for column in header}
+    del file
+    names = parse_names(first_line_of(head), _DELIMITERS)
+    return {"xnano", "ynano"} <= {column.name for column in names.columns}
 
 
 def read(
@@ -48,8 +54,8 @@ def read(
     r"""Read a CSV file of the SMLM challenges.
 
     ``xnano``, ``ynano`` and ``znano`` become ``x``, ``y`` and ``z``, ``intensity`` becomes
-    ``photons``, and ``frame`` is the file's number less one. Other columns keep their names and
-    numbers.
+    ``photons``, and ``frame`` is the file's number less one, unless a frame 0 shows that the file
+    counts from 0. Other columns keep their names and numbers.
 
     Parameters
     ----------
@@ -81,25 +87,14 @@ def read(
     >>> {name: truth[name].tolist() for name in truth}
     {'Ground-truth': [7], 'frame': [0], 'x': [640.0], 'y': [250.0], 'photons': [900.0]}
     """
-    header, delimiter = _parse_header("".join(head_lines(path, 1)))
-    names = [_NAMES.get(column.name, str(column)) for column in header]
-    if not {"x", "y"} <= set(names):
-        raise FileFormatError(
-            f"{path}: the first line names no columns xnano and ynano: "
-            f"there are {', '.join(map(str, header))}"
-        )
-    named = {name for name in names if name}
-    columns = read_columns(path, names, delimiter=delimiter, first_line=2, wanted=named)
-    if "frame" in columns:
-        columns["frame"] = columns["frame"] - 1
-    columns |= {name: whole(columns[name]) for name in _COUNTS if name in columns}
-    metadata: dict[str, object] = {"source": path.name, "format": "challenge"}
-    if pixel_size is not None:
-        metadata["camera_pixel_size"] = pixel_size
+    names = parse_names(read_first_line(path), _DELIMITERS)
+    columns = read_named_columns(
+        path,
+        names,
+        [(_NAMES.get(column.name, column.name),) for column in names.columns],
+        pixel_size=pixel_size,
+        counts=("Ground-truth",),
+        length_unit="nm",
+    )
+    metadata = known_metadata(path, "challenge", pixel_size)
     return table_from_file(path, columns, field_of_view, metadata)
-
-
-def _parse_header(line: str) -> tuple[list[Column], str]:
-    """Give the columns and the delimiter."""
-    delimiter = next((mark for mark in "\t;" if mark in line), ",")
-    return parse_header(line, delimiter), delimiter

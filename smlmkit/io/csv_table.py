@@ -10,55 +10,46 @@ import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from smlmkit.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from smlmkit.grid import FieldOfView
-from smlmkit.io._common import LENGTHS, table_from_file
-from smlmkit.io._text import (
-    Column,
-    as_number,
-    iter_lines,
-    length_factor,
-    parse_header,
-    read_columns,
-    whole,
+from smlmkit.io._common import LENGTHS, known_metadata, table_from_file
+from smlmkit.io._named_columns import (
+    PHOTON_UNITS,
+    Meaning,
+    Names,
+    listed,
+    parse_names,
+    read_named_columns,
+    readable,
 )
+from smlmkit.io._text import Column, as_number, iter_lines, parse_header
 from smlmkit.localizations import Localizations
 
-_COUNTS = frozenset({"frame", "channel", "detections"})
 _PHOTONS = frozenset({"photons", "background"})
-_KNOWN = LENGTHS | _COUNTS | _PHOTONS
-_UNITS_OF_PHOTONS = frozenset({"", "photon", "photons", "photon/px", "photons/px"})
+_KNOWN = LENGTHS | _PHOTONS | {"frame", "channel", "detections"}
 _COMMENT = re.compile(r"\s*(#|%|//)+\s*")
 _BRACKETS = re.compile(r"[\[(][^\])]*[\])]")
 
 
 class _Layout(NamedTuple):
-    """How the text is cut into cells, and the first of its rows."""
+    """The columns, and where and how the rows begin."""
 
-    header: list[Column]
-    delimiter: str
+    names: Names
     first_line: int
     first_row: list[str]
 
 
-class _Source(NamedTuple):
-    """A column of the file: what errors and the reader call it, and what is known of it."""
-
-    label: str
-    column: Column
-
-
-def recognizes(path: Path, head: bytes) -> bool:
+def recognizes(file: BinaryIO, head: bytes) -> bool:
     """Tell that no file is known by itself to be meant for this reader.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     head : bytes
-        Its beginning.
+        How it begins.
 
     Returns
     -------
@@ -67,10 +58,12 @@ def recognizes(path: Path, head: bytes) -> bool:
 
     Examples
     --------
-    >>> recognizes(Path("blinks.txt"), b"x [nm];y [nm]")
+    >>> import io
+    >>> header = b"x [nm];y [nm]"
+    >>> recognizes(io.BytesIO(header), header)
     False
     """
-    del path, head
+    del file, head
     return False
 
 
@@ -129,31 +122,22 @@ def read(
     """
     if columns is not None:
         _check_names(columns)
-    layout = _find_layout(path)
-    sources = _own_sources(path, layout) if columns is None else _chosen(path, layout, columns)
-    _check_positions(path, layout, sources)
-    factors = {
-        name: length_factor(path, source.column, pixel_size) if name in LENGTHS else 1.0
-        for name, source in sources.items()
-    }
-    cells = read_columns(
+    names, first_line, first_row = _find_layout(path)
+    if columns is None:
+        meanings = _own_meanings(path, names.columns)
+    else:
+        names, meanings = _chosen(path, names, columns)
+    _check_positions(path, names.columns, meanings)
+    table = read_named_columns(
         path,
-        list(map(str, layout.header)),
-        delimiter=layout.delimiter,
-        first_line=layout.first_line,
-        text=_text_columns(layout, sources),
-        wanted={source.label for source in sources.values()},
+        names,
+        meanings,
+        pixel_size=pixel_size,
+        first_frame=0,
+        text=_text_columns(meanings, first_row),
+        first_line=first_line,
     )
-    table = {}
-    for name, source in sources.items():
-        values = cells[source.label]
-        if factors[name] != 1:
-            values = values * factors[name]
-        table[name] = whole(values) if name in _COUNTS else values
-    metadata: dict[str, Any] = {"source": path.name, "format": "csv"}
-    if pixel_size is not None:
-        metadata["camera_pixel_size"] = pixel_size
-    return table_from_file(path, table, field_of_view, metadata)
+    return table_from_file(path, table, field_of_view, known_metadata(path, "csv", pixel_size))
 
 
 def _check_names(columns: Any) -> None:
@@ -185,9 +169,8 @@ def _find_layout(path: Path) -> _Layout:
 def _layout(path: Path, header: str, first_line: int, first_row: str) -> _Layout:
     if not header.strip():
         raise FileFormatError(f"{path}: no line names columns, as in 'x [nm];y [nm]'")
-    delimiter = _delimiter(header)
-    cells = _split(first_row, delimiter)
-    return _Layout(parse_header(header, delimiter), delimiter, first_line, cells)
+    names = parse_names(readable(header), _delimiter(header))
+    return _Layout(names, first_line, _split(first_row, names.delimiter))
 
 
 def _is_row(line: str) -> bool:
@@ -203,68 +186,70 @@ def _split(line: str, delimiter: str) -> list[str]:
     return line.split() if delimiter == " " else next(csv.reader([line], delimiter=delimiter))
 
 
-def _own_sources(path: Path, layout: _Layout) -> dict[str, _Source]:
-    """Take every column that has a name, under the name that it has in a table."""
-    sources: dict[str, _Source] = {}
-    for column in layout.header:
+def _own_meanings(path: Path, columns: list[Column]) -> list[Meaning]:
+    """Take every column, under the name that it has in a table."""
+    meanings: list[Meaning] = []
+    found: set[str] = set()
+    for column in columns:
         name = _name_in_table(column)
-        if name in sources:
+        if name in found:
             raise FileFormatError(
                 f"{path}: '{column}' is the second column that means {name}: "
                 f"choose, as in columns={{{name!r}: {str(column)!r}}}"
             )
         if column.name:
-            sources[name] = _Source(str(column), column)
-    return sources
+            found.add(name)
+        meanings.append((name,))
+    return meanings
 
 
 def _name_in_table(column: Column) -> str:
     name = column.name.casefold()
-    is_known = name in _KNOWN and (name not in _PHOTONS or column.unit in _UNITS_OF_PHOTONS)
+    is_known = name in _KNOWN and (name not in _PHOTONS or column.unit in PHOTON_UNITS)
     return name if is_known else str(column)
 
 
-def _chosen(path: Path, layout: _Layout, columns: Mapping[str, str]) -> dict[str, _Source]:
-    """Take the columns that the user names."""
-    return {name: _find(path, layout.header, asked) for name, asked in columns.items()}
+def _chosen(path: Path, names: Names, asked: Mapping[str, str]) -> tuple[Names, list[Meaning]]:
+    """Take the columns that the user names, with the units that the file leaves out."""
+    columns = list(names.columns)
+    meanings: list[Meaning] = [()] * len(columns)
+    for name, label in asked.items():
+        (wanted,) = parse_header(label, "\n")
+        place = _find(path, columns, wanted, label)
+        stated = columns[place]
+        if stated.unit and wanted.unit and stated.unit != wanted.unit:
+            raise InvalidInputError(f"columns name {label!r}, but {path} says '{stated}'")
+        columns[place] = Column(stated.name, stated.unit or wanted.unit)
+        meanings[place] += (name,)
+    return Names(columns, names.delimiter), meanings
 
 
-def _find(path: Path, header: list[Column], asked: str) -> _Source:
-    (wanted,) = parse_header(asked, "\n")
-    found = {str(column): column for column in header if column.name == wanted.name}
-    if str(wanted) in found:
-        return _Source(str(wanted), wanted)
-    if len(found) != 1:
-        problem = (
-            f"more than one column is named {wanted.name!r}" if found else f"no column {asked!r}"
-        )
-        raise FileFormatError(f"{path}: {problem}: there are {_listing(header)}")
-    ((label, column),) = found.items()
-    if column.unit and wanted.unit and column.unit != wanted.unit:
-        raise InvalidInputError(f"columns name {asked!r}, but {path} says '{label}'")
-    return _Source(label, Column(column.name, column.unit or wanted.unit))
+def _find(path: Path, columns: list[Column], wanted: Column, label: str) -> int:
+    """Find the column of this name and unit, or else the only one of this name."""
+    same = [i for i, column in enumerate(columns) if column == wanted]
+    alike = [i for i, column in enumerate(columns) if column.name == wanted.name]
+    found = same or alike
+    if len(found) == 1:
+        return found[0]
+    problem = f"more than one column is named {wanted.name!r}" if found else f"no column {label!r}"
+    raise FileFormatError(f"{path}: {problem}: there are {listed(columns)}")
 
 
-def _check_positions(path: Path, layout: _Layout, sources: Mapping[str, _Source]) -> None:
-    missing = [name for name in ("x", "y") if name not in sources]
+def _check_positions(path: Path, columns: list[Column], meanings: list[Meaning]) -> None:
+    missing = [name for name in ("x", "y") if all(name not in meaning for meaning in meanings)]
     if missing:
         example = ", ".join(f"{name!r}: 'Pos{name.upper()} [nm]'" for name in missing)
         raise FileFormatError(
-            f"{path}: no column {' and '.join(missing)}; there are {_listing(layout.header)}: "
+            f"{path}: no column {' and '.join(missing)}; there are {listed(columns)}: "
             f"name what stands for it, as in columns={{{example}}}"
         )
 
 
-def _listing(header: list[Column]) -> str:
-    return ", ".join(f"'{column}'" for column in header)
-
-
-def _text_columns(layout: _Layout, sources: Mapping[str, _Source]) -> set[str]:
-    """Tell which columns hold text, by the first row; what has a meaning holds numbers."""
-    numbers = {source.label for name, source in sources.items() if name in _KNOWN}
-    labels = map(str, layout.header)
+def _text_columns(meanings: list[Meaning], first_row: list[str]) -> set[str]:
+    """Tell which columns hold text, by the first row; what is known holds numbers."""
     return {
-        label
-        for label, cell in zip(labels, layout.first_row, strict=False)
-        if label not in numbers and as_number(cell.replace(",", ".")) is None
+        name
+        for meaning, cell in zip(meanings, first_row, strict=False)
+        for name in meaning
+        if _KNOWN.isdisjoint(meaning) and as_number(cell.replace(",", ".")) is None
     }

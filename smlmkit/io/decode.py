@@ -7,11 +7,9 @@ two when it reads such a file, smlmkit does not.
 """
 
 import io
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -21,15 +19,21 @@ from smlmkit import __version__
 from smlmkit._atomic import whole_or_nothing
 from smlmkit.errors import FileFormatError, InvalidInputError
 from smlmkit.grid import FieldOfView, check_pixel_size
+from smlmkit.io._camera import PixelSize, stated_pixel_size
 from smlmkit.io._common import (
-    camera_pixels,
-    check_layout,
+    any_numbers,
     check_numbers,
-    is_hdf5_with,
-    opened_hdf5,
-    own_numbers,
-    own_object,
+    known_metadata,
+    parse_json_object,
     table_from_file,
+)
+from smlmkit.io._hdf5 import (
+    check_layout,
+    is_hdf5_with,
+    is_own_group,
+    opened_hdf5,
+    own_columns,
+    own_group,
 )
 from smlmkit.io._hdf5_text import read_attribute_text
 from smlmkit.io._text import head_lines, parse_header, read_columns, whole
@@ -56,27 +60,21 @@ _COUNTS = {"frame_ix": 0, "id": -1}
 _OWN_GROUP = "smlmkit"
 
 
-class _Scale(NamedTuple):
-    """The edges of a camera pixel in nm, and the unit of the lengths along x and y."""
+class _Content(NamedTuple):
+    """The columns of a file under DECODE's names, and what it states of them."""
 
-    x: float
-    y: float
-    unit: str
-
-    def pixel(self, axis: str) -> float:
-        return self.x if axis == "x" else self.y
-
-    def factor(self, axis: str) -> float:
-        return self.pixel(axis) if self.unit == "px" else 1.0
+    columns: Mapping[str, NDArray[Any]]
+    unit: object
+    pixel_size: object
 
 
-def recognizes(path: Path, head: bytes) -> bool:
+def recognizes(file: BinaryIO, head: bytes) -> bool:
     """Tell whether a file holds an emitter set, as HDF5 or CSV.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     head : bytes
         How it begins.
 
@@ -87,10 +85,11 @@ def recognizes(path: Path, head: bytes) -> bool:
 
     Examples
     --------
-    >>> recognizes(Path("emitters.csv"), b"# DECODE EmitterSet"), recognizes(Path("a"), b"x,y")
-    (True, False)
+    >>> line = b"# DECODE EmitterSet"
+    >>> recognizes(io.BytesIO(line), line)
+    True
     """
-    return _is_csv(head) or is_hdf5_with(path, head, _has_emitters)
+    return _is_csv(head) or is_hdf5_with(file, head, _has_emitters)
 
 
 def read(
@@ -141,15 +140,16 @@ def read(
     """
     with path.open("rb") as file:
         is_csv = _is_csv(file.read(len(_FIRST_LINE) + 3))
-    columns, unit, stated_sizes = _read_csv(path) if is_csv else _read_hdf5(path)
-    sizes = (pixel_size, pixel_size) if pixel_size else _check_sizes(path, stated_sizes)
-    if unit not in ("px", "nm"):
-        raise FileFormatError(f"{path}: the file states {unit!r} as xy_unit, expected px or nm")
-    scale = _Scale(sizes[0], sizes[1], unit)
-    table = _to_table(path, columns, scale)
-    metadata = {"source": path.name, "format": "decode"}
-    pixels = camera_pixels(scale.y, scale.x)
-    return table_from_file(path, table, field_of_view, metadata | pixels)
+    content = _read_csv(path) if is_csv else _read_hdf5(path)
+    pixel = PixelSize(pixel_size, pixel_size) if pixel_size else _stated_pixel(path, content)
+    if content.unit not in ("px", "nm"):
+        raise FileFormatError(
+            f"{path}: the file states {content.unit!r:.50} as xy_unit, expected px or nm"
+        )
+    with any_numbers():
+        table = _to_table(path, content.columns, pixel, in_pixels=content.unit == "px")
+    metadata = known_metadata(path, "decode") | pixel.as_metadata()
+    return table_from_file(path, table, field_of_view, metadata)
 
 
 def write(
@@ -195,13 +195,11 @@ def write(
     [[1. 2. 0.]] [900.] px
     """
     check_numbers(localizations, "DECODE")
-    scale = _scale_to_write(localizations, pixel_size)
-    columns = _from_table(localizations, scale)
+    pixel = _pixel_to_write(localizations, pixel_size)
+    columns = _from_table(localizations, pixel)
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        file.create_group("meta").attrs.update(
-            xy_unit=scale.unit, px_size=np.array([scale.x, scale.y], np.float32)
-        )
+        file.create_group("meta").attrs.update(xy_unit="px", px_size=np.array(pixel, np.float32))
         file.create_group("decode").attrs["version"] = f"smlmkit {__version__}"
         _fill(file, columns, len(localizations))
     with whole_or_nothing(path, overwrite=overwrite) as partial:
@@ -213,61 +211,56 @@ def _is_csv(head: bytes) -> bool:
 
 
 def _has_emitters(file: h5py.File) -> bool:
-    if "data" not in list(file) or not isinstance(file.get("data", getlink=True), h5py.HardLink):
-        return False
-    data = file["data"]
-    return isinstance(data, h5py.Group) and {"xyz", "frame_ix"} <= set(data)
+    return is_own_group(file, "data") and {"xyz", "frame_ix"} <= set(file["data"])
 
 
-def _read_csv(path: Path) -> tuple[dict[str, NDArray[Any]], Any, Any]:
-    """Give the columns, and the unit and the pixel size that the file states."""
+def _read_csv(path: Path) -> _Content:
     lines = head_lines(path, 4)
     if len(lines) < 4:
         raise FileFormatError(f"{path}: {len(lines)} lines, expected 3 of comments and a header")
-    try:
-        stated = dict(json.loads(lines[2].removeprefix("#")))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise FileFormatError(f"{path}: line 3 is not an object in JSON: {error}") from error
+    stated = parse_json_object(path, "line 3", lines[2].removeprefix("#"))
     names = [column.name for column in parse_header(lines[3], ",")]
     if not {"x", "y"} <= set(names):
-        raise FileFormatError(f"{path}: line 4 names {', '.join(names)}, expected at least x and y")
+        there = ", ".join(names)
+        raise FileFormatError(f"{path}: line 4 names {there:.500}, expected at least x and y")
     columns = read_columns(path, names, delimiter=",", first_line=5)
     for name in columns.keys() & _COUNTS.keys():
         columns[name] = whole(columns[name])
-    return columns, stated.get("xy_unit"), stated.get("px_size")
+    return _Content(columns, stated.get("xy_unit"), stated.get("px_size"))
 
 
-def _read_hdf5(path: Path) -> tuple[dict[str, NDArray[Any]], Any, Any]:
-    """Give the columns, and the unit and the pixel size that the file states."""
+def _read_hdf5(path: Path) -> _Content:
     with opened_hdf5(path) as file:
         if not _has_emitters(file):
             raise FileFormatError(f"{path}: no group /data of emitters, as DECODE writes it")
         columns: dict[str, NDArray[Any]] = {}
-        for group in ("data", _OWN_GROUP):
-            for name in own_object(path, file, group) if group in list(file) else ():
-                for own, values in _read_columns(path, file, f"{group}/{name}").items():
-                    if own in columns:
-                        raise FileFormatError(f"{path}: two columns are named {own!r}")
-                    columns[own] = values
-        meta = own_object(path, file, "meta")
-        return columns, read_attribute_text(path, meta, "xy_unit"), _read_sizes(path, meta)
+        for group in ("data", _OWN_GROUP) if _OWN_GROUP in list(file) else ("data",):
+            for own, dataset in own_columns(path, file, group).items():
+                for name, values in _split_vectors(path, own, dataset).items():
+                    if name in columns:
+                        raise FileFormatError(f"{path}: two columns are named {name!r}")
+                    columns[name] = values
+        meta = own_group(path, file, "meta")
+        return _Content(
+            columns, read_attribute_text(path, meta, "xy_unit"), _stored_pixel(path, meta)
+        )
 
 
-def _read_columns(path: Path, file: h5py.File, name: str) -> dict[str, NDArray[Any]]:
+def _split_vectors(path: Path, own: str, dataset: h5py.Dataset) -> dict[str, NDArray[Any]]:
     """Give the columns that a dataset holds: three, one or, where it is empty, none."""
-    dataset = own_numbers(path, file, name)
-    own = name.rpartition("/")[2]
     if dataset.shape is None:
         return {}
     if dataset.ndim == 2 and dataset.shape[1] == 3 and own in _VECTORS:
         vectors = dataset[()]
         return {axis + _VECTORS[own]: vectors[:, i] for i, axis in enumerate("xyz")}
-    if dataset.ndim != 1 or dataset.dtype.names or own in _VECTORS:
-        raise FileFormatError(f"{path}: /{name} has the shape {dataset.shape}, not a column's")
+    if dataset.ndim != 1 or own in _VECTORS:
+        raise FileFormatError(
+            f"{path}: {dataset.name} has the shape {dataset.shape}, not a column's"
+        )
     return {own: dataset[()]}
 
 
-def _read_sizes(path: Path, meta: h5py.Group | h5py.Dataset) -> Any:
+def _stored_pixel(path: Path, meta: h5py.Group) -> object:
     if "px_size" not in meta.attrs:
         return None
     stored = meta.attrs.get_id("px_size")
@@ -277,24 +270,16 @@ def _read_sizes(path: Path, meta: h5py.Group | h5py.Dataset) -> Any:
     return meta.attrs["px_size"].tolist()
 
 
-def _check_sizes(path: Path, stated: Any) -> tuple[float, float]:
-    if stated is None:
+def _stated_pixel(path: Path, content: _Content) -> PixelSize:
+    if content.pixel_size is None:
         raise FileFormatError(
             f"{path}: the file does not state the camera pixel size: pass pixel_size= (nm)"
         )
-    try:
-        x, y = map(float, stated)
-    except (TypeError, ValueError, OverflowError):
-        x = y = math.nan
-    if not (0 < x < math.inf and 0 < y < math.inf):
-        raise FileFormatError(
-            f"{path}: the file states {str(stated)[:50]!r} as px_size, expected two sizes in nm"
-        )
-    return x, y
+    return stated_pixel_size(path, "px_size", content.pixel_size, n_numbers=(2,))
 
 
 def _to_table(
-    path: Path, columns: Mapping[str, NDArray[Any]], scale: _Scale
+    path: Path, columns: Mapping[str, NDArray[Any]], pixel: PixelSize, *, in_pixels: bool
 ) -> dict[str, NDArray[Any]]:
     table: dict[str, NDArray[Any]] = {}
     for own, values in columns.items():
@@ -306,34 +291,35 @@ def _to_table(
         if len(values) and values.dtype.kind == "f" and np.isnan(values).all():
             continue
         table[name] = values.astype(values.dtype.newbyteorder("="))
-    for axis in "xy":
+    for axis, edge in pixel._asdict().items():
         if axis not in table:
             raise FileFormatError(f"{path}: column {axis!r} holds no numbers")
         for own, power in _POWERS.items():
             name = _NAMES.get(axis + own, axis + own)
             if name in table:
-                table[name] = table[name].astype(np.float64) * scale.factor(axis) ** power
-        table[axis] += scale.pixel(axis) / 2
+                factor = edge**power if in_pixels else 1.0
+                table[name] = table[name].astype(np.float64) * factor
+        table[axis] += edge / 2
     return table
 
 
-def _scale_to_write(localizations: Localizations, pixel_size: float | None) -> _Scale:
+def _pixel_to_write(localizations: Localizations, pixel_size: float | None) -> PixelSize:
     stated = localizations.metadata
-    sizes = [
+    edges = [
         stated.get(f"camera_pixel_size_{axis}", stated.get("camera_pixel_size"))
         if pixel_size is None
         else pixel_size
-        for axis in "xy"
+        for axis in PixelSize._fields
     ]
-    if None in sizes:
+    if None in edges:
         raise InvalidInputError(
             "DECODE files are in camera pixels, and the table's metadata hold no "
             "'camera_pixel_size': pass pixel_size= (nm)"
         )
-    return _Scale(check_pixel_size(sizes[0]), check_pixel_size(sizes[1]), "px")
+    return PixelSize(*map(check_pixel_size, edges))
 
 
-def _from_table(localizations: Localizations, scale: _Scale) -> dict[str, NDArray[Any]]:
+def _from_table(localizations: Localizations, pixel: PixelSize) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {}
     for name in localizations:
         has_place = name.isprintable() and name not in ("", ".") and "/" not in name
@@ -342,11 +328,11 @@ def _from_table(localizations: Localizations, scale: _Scale) -> dict[str, NDArra
                 f"column {name!r}: a DECODE file would give it back as another one; rename it"
             )
         columns[_DECODE_NAMES.get(name, name)] = localizations[name]
-    for axis in "xy":
-        columns[axis] = columns[axis] - scale.pixel(axis) / 2
+    for axis, edge in pixel._asdict().items():
+        columns[axis] = columns[axis] - edge / 2
         for own, power in _POWERS.items():
             if axis + own in columns:
-                columns[axis + own] = columns[axis + own] / scale.factor(axis) ** power
+                columns[axis + own] = columns[axis + own] / edge**power
     return columns
 
 

@@ -17,13 +17,17 @@ pixel in square photons. What ``PSF width`` in other files means is not known.
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from smlmkit.errors import FileFormatError
 from smlmkit.grid import FieldOfView, check_field_of_view
-from smlmkit.io._common import table_from_file
-from smlmkit.io._named_columns import first_line_of, read_named_columns
-from smlmkit.io._text import head_lines, parse_header
+from smlmkit.io._common import known_metadata, table_from_file
+from smlmkit.io._named_columns import (
+    first_line_of,
+    parse_names,
+    read_first_line,
+    read_named_columns,
+)
 from smlmkit.localizations import Localizations
 
 _MEANINGS = {
@@ -38,7 +42,8 @@ _MEANINGS = {
     "PSF half width": ("sigma_x", "sigma_y"),
     "Channel": ("channel",),
 }
-_COUNTS = ("Index", "frame", "detections", "Frames Missing", "channel", "Z Slice")
+_COUNTS = ("Index", "Frames Missing", "Z Slice")
+_DELIMITERS = "\t;"
 _CHUNK_BYTES = 2**20
 _FOOTER_BYTES = 2**16
 # Without its end a line may be cut off.
@@ -54,15 +59,15 @@ class _Footer(NamedTuple):
     values: dict[str, tuple[str, str]]
 
 
-def recognizes(path: Path, head: bytes) -> bool:
+def recognizes(file: BinaryIO, head: bytes) -> bool:
     r"""Tell whether a file names ZEN's columns in its first line.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     head : bytes
-        Its beginning.
+        How it begins.
 
     Returns
     -------
@@ -71,14 +76,15 @@ def recognizes(path: Path, head: bytes) -> bool:
 
     Examples
     --------
+    >>> import io
     >>> header = b"Index\tFirst Frame\tPosition X [nm]\tPosition Y [nm]\r\n"
-    >>> recognizes(Path("elyra.txt"), header), recognizes(Path("a.csv"), b"frame,x [nm],y [nm]")
-    (True, False)
+    >>> recognizes(io.BytesIO(header), header)
+    True
     """
-    del path
-    first_line = first_line_of(head)
-    names = {column.name for column in parse_header(first_line, _delimiter(first_line))}
-    return {"First Frame", "Position X", "Position Y"} <= names
+    del file
+    names = parse_names(first_line_of(head), _DELIMITERS)
+    needed = {"First Frame", "Position X", "Position Y"}
+    return needed <= {column.name for column in names.columns}
 
 
 def read(
@@ -128,31 +134,19 @@ def read(
     >>> blinks.field_of_view.width, blinks.metadata["camera_pixel_size"]
     (200.0, 100.0)
     """
-    first_line = "".join(head_lines(path, 1))
-    delimiter = _delimiter(first_line)
-    header = parse_header(first_line, delimiter)
-    footer = _find_footer(path, delimiter)
+    names = parse_names(read_first_line(path), _DELIMITERS)
+    footer = _find_footer(path, names.delimiter)
     sizes = {axis: pixel_size or _stated_pixel_size(path, footer, axis) for axis in "YX"}
     columns = read_named_columns(
         path,
-        header,
-        [_MEANINGS.get(column.name, (column.name,)) for column in header],
-        delimiter=delimiter,
-        counts=_COUNTS,
+        names,
+        [_MEANINGS.get(column.name, (column.name,)) for column in names.columns],
         pixel_size=sizes["X"],
+        counts=_COUNTS,
         stop=footer.start,
     )
-    if "frame" in columns:
-        columns["frame"] = columns["frame"] - 1
-    metadata: dict[str, Any] = {"source": path.name, "format": "elyra"}
-    if sizes["X"] is not None:
-        metadata["camera_pixel_size"] = sizes["X"]
     box = field_of_view or _stated_field(path, footer, sizes)
-    return table_from_file(path, columns, box, metadata)
-
-
-def _delimiter(first_line: str) -> str:
-    return "\t" if "\t" in first_line else ";"
+    return table_from_file(path, columns, box, known_metadata(path, "elyra", sizes["X"]))
 
 
 def _find_footer(path: Path, delimiter: str) -> _Footer:

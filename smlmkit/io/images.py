@@ -15,7 +15,8 @@ from smlmkit import __version__
 from smlmkit._atomic import whole_or_nothing
 from smlmkit.errors import InvalidInputError
 from smlmkit.images import grid_of
-from smlmkit.io.ome_zarr import as_json, layout_of, slice_distance, write_ome_zarr
+from smlmkit.io.image_layout import as_json, layout_of, slice_distance
+from smlmkit.io.ome_zarr import write_ome_zarr
 
 _FORMAT_OF_SUFFIX = {
     ".zarr": "ome-zarr",

@@ -6,14 +6,22 @@ first camera pixel: nothing in the file says otherwise.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
 from smlmkit.grid import FieldOfView
-from smlmkit.io._common import table_from_file
-from smlmkit.io._named_columns import Meaning, first_line_of, read_named_columns
-from smlmkit.io._text import Column, head_lines, parse_header, read_columns
+from smlmkit.io._common import known_metadata, table_from_file
+from smlmkit.io._named_columns import (
+    PHOTON_UNITS,
+    Meaning,
+    Names,
+    first_line_of,
+    parse_names,
+    read_first_line,
+    read_named_columns,
+)
+from smlmkit.io._text import Column, read_columns
 from smlmkit.localizations import Localizations
 
 _MEANINGS = {
@@ -36,15 +44,15 @@ _FARTHEST = 1e9
 _ROUNDING = 0.01  # camera pixels: programs write these with two or more decimals
 
 
-def recognizes(path: Path, head: bytes) -> bool:
+def recognizes(file: BinaryIO, head: bytes) -> bool:
     """Tell whether a file names the Nanoimager's columns in its first line.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     head : bytes
-        Its beginning.
+        How it begins.
 
     Returns
     -------
@@ -53,13 +61,14 @@ def recognizes(path: Path, head: bytes) -> bool:
 
     Examples
     --------
+    >>> import io
     >>> header = b"Channel,Frame,X (nm),Y (nm),Z (nm),Photons,Background"
-    >>> recognizes(Path("oni.csv"), header), recognizes(Path("a.csv"), b"frame,x [nm],y [nm]")
-    (True, False)
+    >>> recognizes(io.BytesIO(header), header)
+    True
     """
-    del path
+    del file
     needed = {Column("Channel", ""), Column("Frame", ""), _X_NM, Column("Y", "nm")}
-    return needed <= set(_parse_header(first_line_of(head)))
+    return needed <= set(_parse_names(first_line_of(head)).columns)
 
 
 def read(
@@ -102,44 +111,38 @@ def read(
     >>> {name: blinks[name].tolist() for name in blinks}
     {'channel': [1], 'frame': [0], 'x': [120.5], 'y': [80.0], 'sigma_x': [125.0]}
     """
-    header = _parse_header("".join(head_lines(path, 1)))
-    size = pixel_size or _shown_pixel_size(path, header)
-    columns = read_named_columns(
-        path,
-        header,
-        [_meaning(column, header) for column in header],
-        delimiter=",",
-        counts=("channel", "frame"),
-        pixel_size=size,
-    )
-    metadata: dict[str, Any] = {"source": path.name, "format": "nanoimager"}
-    if size is not None:
-        metadata["camera_pixel_size"] = size
+    names = _parse_names(read_first_line(path))
+    size = pixel_size or _shown_pixel_size(path, names)
+    stated = set(names.columns)
+    meanings = [_meaning(column, stated) for column in names.columns]
+    columns = read_named_columns(path, names, meanings, pixel_size=size, first_frame=0)
+    metadata = known_metadata(path, "nanoimager", size)
     return table_from_file(path, columns, field_of_view, metadata)
 
 
-def _parse_header(line: str) -> list[Column]:
-    return parse_header(line, ",", brackets=[("(", ")")])
+def _parse_names(line: str) -> Names:
+    return parse_names(line, ",", brackets=[("(", ")")])
 
 
-def _meaning(column: Column, header: list[Column]) -> Meaning:
-    is_length_in_pixels = column.unit == "pix"
-    if is_length_in_pixels and column._replace(unit="nm") in header:
+def _meaning(column: Column, stated: set[Column]) -> Meaning:
+    if column.unit == "pix" and column._replace(unit="nm") in stated:
         return ()
     own_name = f"{column.name} ({column.unit})" if column.unit else column.name
-    return (_MEANINGS.get(column.name, own_name),)
+    name = _MEANINGS.get(column.name, own_name)
+    is_something_else = name in ("photons", "background") and column.unit not in PHOTON_UNITS
+    return (own_name,) if is_something_else else (name,)
 
 
-def _shown_pixel_size(path: Path, header: list[Column]) -> float | None:
+def _shown_pixel_size(path: Path, names: Names) -> float | None:
     """Find the camera pixel size with which x in pixels is x in nm on the first rows, if any."""
-    if not {_X_NM, _X_PIXELS} <= set(header):
+    if not {_X_NM, _X_PIXELS} <= set(names.columns):
         return None
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     cells = read_columns(
         path,
-        list(map(str, header)),
-        delimiter=",",
+        list(map(str, names.columns)),
+        delimiter=names.delimiter,
         first_line=2,
         stop=head.rfind(b"\n") + 1 if len(head) == _HEAD_BYTES else None,
         wanted={str(_X_NM), str(_X_PIXELS)},

@@ -12,16 +12,23 @@ in camera pixels of 160 nm.
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 from numpy.typing import NDArray
 
 from smlmkit.errors import UnusedRowsWarning
 from smlmkit.grid import FieldOfView
-from smlmkit.io._common import LENGTHS, table_from_file
-from smlmkit.io._named_columns import Meaning, first_line_of, read_named_columns
-from smlmkit.io._text import Column, head_lines, parse_header
+from smlmkit.io._common import known_metadata, table_from_file
+from smlmkit.io._named_columns import (
+    Meaning,
+    divide_widths,
+    first_line_of,
+    parse_names,
+    read_first_line,
+    read_named_columns,
+)
+from smlmkit.io._text import Column
 from smlmkit.localizations import Localizations
 
 _MEANINGS = {
@@ -38,20 +45,19 @@ _POSITIONS = {
     "y": ("Ywc", "Yw", "Yc", "Y"),
     "z": ("Zwc", "Zc", "Zw", "Z"),
 }
-_COUNTS = ("frame", "detections", "Link", "Valid")
 # The program's own name for rows whose z cannot be found from the shape of the PSF.
 _REJECTED = "Z Rejected"
 
 
-def recognizes(path: Path, head: bytes) -> bool:
+def recognizes(file: BinaryIO, head: bytes) -> bool:
     r"""Tell whether a file names N-STORM's columns in its first line.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     head : bytes
-        Its beginning.
+        How it begins.
 
     Returns
     -------
@@ -60,13 +66,14 @@ def recognizes(path: Path, head: bytes) -> bool:
 
     Examples
     --------
+    >>> import io
     >>> header = b"Channel Name\tX\tY\tXc\tYc\tFrame\tPhotons\r\n"
-    >>> recognizes(Path("nstorm.txt"), header), recognizes(Path("a.txt"), b"X\tY\tFrame")
-    (True, False)
+    >>> recognizes(io.BytesIO(header), header)
+    True
     """
-    del path
-    names = {column.name for column in parse_header(first_line_of(head), "\t")}
-    return {"Channel Name", "X", "Y", "Frame"} <= names
+    del file
+    names = parse_names(first_line_of(head), "\t")
+    return {"Channel Name", "X", "Y", "Frame"} <= {column.name for column in names.columns}
 
 
 def read(
@@ -119,46 +126,33 @@ def read(
     >>> blinks["x"], blinks["frame"], blinks["sigma_x"], blinks.metadata["channels"]
     (array([121.5]), array([0]), array([130.]), ['647'])
     """
-    header = parse_header("".join(head_lines(path, 1)), "\t")
-    meanings = _meanings(header)
+    names = parse_names(read_first_line(path), "\t")
     columns = read_named_columns(
         path,
-        [_in_nm(column, meaning) for column, meaning in zip(header, meanings, strict=True)],
-        meanings,
-        delimiter="\t",
-        counts=_COUNTS,
+        names,
+        _meanings(names.columns),
         pixel_size=pixel_size,
+        counts=("Link", "Valid"),
         text=("channel",),
+        length_unit="nm",
     )
-    metadata: dict[str, Any] = {"source": path.name, "format": "nstorm"}
-    if pixel_size is not None:
-        metadata["camera_pixel_size"] = pixel_size
+    columns = divide_widths(columns, 2)
+    metadata = known_metadata(path, "nstorm", pixel_size)
     if "channel" in columns:
         columns = _without_rejected(path, columns)
         columns["channel"], metadata["channels"] = _number(columns["channel"])
-    if "frame" in columns:
-        columns["frame"] = columns["frame"] - 1
-    for name in ("sigma_x", "sigma_y"):
-        if name in columns:
-            columns[name] = columns[name] / 2
     return table_from_file(path, columns, field_of_view, metadata)
 
 
-def _meanings(header: list[Column]) -> list[Meaning]:
-    names = {column.name for column in header}
+def _meanings(columns: list[Column]) -> list[Meaning]:
+    names = {column.name for column in columns}
     positions = {
         next(own for own in candidates if own in names): (name,)
         for name, candidates in _POSITIONS.items()
         if not names.isdisjoint(candidates)
     }
     meanings = _MEANINGS | positions
-    return [meanings.get(column.name, (column.name,)) for column in header]
-
-
-def _in_nm(column: Column, meaning: Meaning) -> Column:
-    """Give a length the unit that the header leaves out."""
-    is_length = not LENGTHS.isdisjoint(meaning)
-    return column._replace(unit=column.unit or "nm") if is_length else column
+    return [meanings.get(column.name, (column.name,)) for column in columns]
 
 
 def _without_rejected(path: Path, columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -7,7 +7,7 @@ carry the ``unit`` nm. Whatever else reads Parquet reads these files too.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,15 +16,41 @@ from numpy.typing import NDArray
 from smlmkit._atomic import whole_or_nothing
 from smlmkit.errors import FileFormatError, InvalidInputError
 from smlmkit.grid import FieldOfView, check_field_of_view
-from smlmkit.io._common import LENGTHS, table_from_file
+from smlmkit.io._common import LENGTHS, known_metadata, table_from_file
 from smlmkit.localizations import Localizations
 
 NOTE_KEY = b"smlmkit"
 NOTE_VERSION = 1
+_SIGNATURE = b"PAR1"
 # A small file can claim any number of equal rows: one that would fill more memory than this is
 # refused unless the file itself is large. No real positions compress a thousandfold.
 _LARGE_TABLE_BYTES = 2**30
 _HIGHEST_COMPRESSION = 1000
+
+
+def recognizes(file: BinaryIO, head: bytes) -> bool:
+    """Tell whether a file begins as Parquet does.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        The file, open to be read.
+    head : bytes
+        How it begins.
+
+    Returns
+    -------
+    bool
+        Whether it does.
+
+    Examples
+    --------
+    >>> import io
+    >>> recognizes(io.BytesIO(b"PAR1"), b"PAR1"), recognizes(io.BytesIO(b"x,y"), b"x,y")
+    (True, False)
+    """
+    del file
+    return head.startswith(_SIGNATURE)
 
 
 def read(
@@ -79,7 +105,7 @@ def read(
         raise FileFormatError(f"{path}: the Parquet file is damaged: {error}") from error
     stated = (table.schema.metadata or {}).get(NOTE_KEY)
     if stated is None:
-        metadata = {"source": path.name, "format": "parquet"}
+        metadata = known_metadata(path, "parquet")
         return table_from_file(path, columns, field_of_view, metadata)
     box, metadata = parse_note(path, stated)
     return table_from_file(path, columns, field_of_view or box, metadata)

@@ -15,11 +15,11 @@ in nm. Columns that smlmkit does not know keep their names and their numbers.
 import io
 import json
 import math
-import pickletools
 import warnings
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -31,16 +31,15 @@ from smlmkit._atomic import all_or_nothing
 from smlmkit.errors import FileFormatError, InvalidInputError, UnusedRowsWarning
 from smlmkit.grid import FieldOfView, PixelGrid, check_field_of_view, check_pixel_size
 from smlmkit.io._common import (
+    any_numbers,
     check_numbers,
-    is_hdf5_with,
-    opened_hdf5,
-    own_dataset,
-    own_numbers,
-    own_object,
+    known_metadata,
     plain_yaml_values,
     table_from_file,
 )
-from smlmkit.io._hdf5_text import read_attribute_text, read_dataset_text
+from smlmkit.io._hdf5 import is_hdf5_with, opened_hdf5, own_dataset
+from smlmkit.io._hdf5_tables import Conversion, has_table, own_table, read_table
+from smlmkit.io._hdf5_text import read_dataset_text
 from smlmkit.localizations import Localizations
 
 _NAMES = {
@@ -56,12 +55,9 @@ _PICASSO_NAMES = {table: own for own, table in _NAMES.items()}
 _IN_PIXELS = frozenset({"lpx", "lpy", "sx", "sy"})
 # Picasso leaves out rows where one of these is negative, and rows with any number not finite.
 _NEVER_NEGATIVE = ("x", "y", "lpx", "lpy", "lpz", "photons", "ellipticity", "sx", "sy")
-# What a pickled list of texts is made of.
-_OPCODES_OF_TEXTS = frozenset({"UNICODE", "STRING"})
-_OPCODES_OF_LISTS = frozenset({"MARK", "LIST", "APPEND", "PUT", "STOP"})
 # float32, to which Picasso rounds positions, can carry a row this far over an edge of the field.
 _ROUNDING_PX = 1e-3
-_RECORDS_AT_A_TIME = 2**14
+_ANYWHERE = FieldOfView(-math.inf, -math.inf, math.inf, math.inf)
 
 
 class _Info(NamedTuple):
@@ -79,13 +75,13 @@ class _Record(NamedTuple):
     metadata: dict[str, Any]
 
 
-def recognizes(path: Path, head: bytes) -> bool:
+def recognizes(file: BinaryIO, head: bytes) -> bool:
     """Tell whether a file holds ``/locs`` as Picasso or pandas writes it.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     head : bytes
         How it begins.
 
@@ -96,15 +92,14 @@ def recognizes(path: Path, head: bytes) -> bool:
 
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "locs.hdf5")
-    ...     with h5py.File(path, "w") as hdf5:
-    ...         hdf5["locs"] = np.zeros(3, [("x", "f4"), ("y", "f4")])
-    ...     recognizes(path, path.read_bytes()), recognizes(path, b"x,y")
-    (True, False)
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> with h5py.File(file, "w") as hdf5:
+    ...     hdf5["locs"] = np.zeros(3, [("x", "f4"), ("y", "f4")])
+    >>> recognizes(file, file.getvalue())
+    True
     """
-    return is_hdf5_with(path, head, _has_table)
+    return is_hdf5_with(file, head, partial(has_table, name="locs"))
 
 
 def read(
@@ -150,39 +145,24 @@ def read(
     >>> blinks["x"], blinks["y"], blinks.field_of_view.width
     (array([50.]), array([950.]), 1000.0)
     """
-    sidecar = path.with_suffix(".yaml")
-    has_sidecar = sidecar.is_file() and sidecar != path
-    columns, embedded = _read_hdf5(path, with_metadata=not has_sidecar)
-    if has_sidecar:
-        info = _Info(sidecar.name, plain_yaml_values(sidecar))
-    elif embedded is not None:
-        info = _Info("the dataset /metadata", _parse_json(path, embedded))
-    else:
-        info = _Info("", {})
-    stated_size = _stated(path, info, "Pixelsize")
-    size = pixel_size or stated_size
-    if size is None:
-        raise _unknown(path, info, "camera pixel size", "Pixelsize", "pixel_size=")
-    # What smlmkit noted in nm holds for the pixel size that it wrote.
-    record = _parse_record(path, info) if size == stated_size else None
-    table = _to_table(path, columns, size)
-    for axis, start in zip("yx", record.origin if record else (0.0, 0.0), strict=True):
-        nm = table[axis].astype(np.float64)
-        nm += 0.5
-        nm *= size
-        nm += start
-        table[axis] = nm
-    metadata = {"source": path.name, "format": "picasso", "camera_pixel_size": size}
+    with opened_hdf5(path) as file:
+        own_table(path, file, "locs")  # whether it is Picasso's at all is said first
+        info = _read_info(path, file)
+        stated_size = _stated(path, info, "Pixelsize")
+        size = pixel_size or stated_size
+        if size is None:
+            raise _unknown(path, info, "camera pixel size", "Pixelsize", "pixel_size=")
+        # What smlmkit noted in nm holds for the pixel size that it wrote.
+        record = _parse_record(path, info) if size == stated_size else None
+        columns = read_table(path, file, "locs", _conversions(size, record))
+    metadata = known_metadata(path, "picasso", size)
     n_frames = _stated(path, info, "Frames")
     if n_frames is not None:
         metadata["n_frames"] = int(n_frames)
     if record:
-        field = record.field_of_view
-        _settle(table["y"], field.y_min, field.y_max, size * _ROUNDING_PX)
-        _settle(table["x"], field.x_min, field.x_max, size * _ROUNDING_PX)
         metadata |= record.metadata
     box = field_of_view or (record.field_of_view if record else _stated_field(path, info, size))
-    return table_from_file(path, table, box, metadata)
+    return table_from_file(path, _to_table(path, columns), box, metadata)
 
 
 def write(
@@ -264,125 +244,15 @@ def write(
         yaml_file.write_text(yaml.safe_dump(info, sort_keys=False), encoding="utf-8")
 
 
-def _has_table(file: h5py.File) -> bool:
-    if "locs" not in list(file):
-        return False
-    if not isinstance(file.get("locs", getlink=True), h5py.HardLink):
-        return True  # to be refused with the reason
-    table = file["locs"]
-    return isinstance(table, h5py.Dataset) or bool({"table", "block0_values"} & set(table))
-
-
-def _read_hdf5(path: Path, *, with_metadata: bool) -> tuple[dict[str, NDArray[Any]], str | None]:
-    """Give the columns of /locs and, if asked for, the text of /metadata."""
-    with opened_hdf5(path) as file:
-        columns = _read_table(path, file)
-        if not {"x", "y"} <= columns.keys():
-            raise FileFormatError(
-                f"{path}: /locs has the columns {', '.join(columns) or 'none'}, "
-                "expected at least x and y"
-            )
-        if not with_metadata or "metadata" not in list(file):
-            return columns, None
-        return columns, read_dataset_text(path, own_dataset(path, file, "metadata"))
-
-
-def _read_table(path: Path, file: h5py.File) -> dict[str, NDArray[Any]]:
-    table = own_object(path, file, "locs")
-    if isinstance(table, h5py.Dataset):
-        return _read_rows(path, file, "locs")
-    if "table" in list(table):
-        columns = _read_rows(path, file, "locs/table")
-        return {name: values for name, values in columns.items() if name != "index"}
-    if "block0_values" in list(table):
-        return _read_blocks(path, file)
-    raise FileFormatError(
-        f"{path}: /locs is a group of {', '.join(list(table)[:9]) or 'nothing'}, "
-        "expected a table as Picasso or pandas writes it"
-    )
-
-
-def _read_rows(path: Path, file: h5py.File, name: str) -> dict[str, NDArray[Any]]:
-    """Read a dataset of rows; PyTables may keep several columns as one of arrays."""
-    dataset = own_numbers(path, file, name)
-    if dataset.ndim != 1 or not dataset.dtype.names:
-        raise FileFormatError(
-            f"{path}: /{name} has the columns {', '.join(dataset.dtype.names or ()) or 'none'} "
-            f"and the shape {dataset.shape}, expected one row a localization"
-        )
-    fields = _split_into_fields(dataset)
-    columns: dict[str, NDArray[Any]] = {}
-    for own, values in fields.items():
-        if values.ndim == 1:
-            _add_block(path, columns, [own], values[:, np.newaxis])
-        else:
-            _add_block(path, columns, _names_in_block(path, dataset, own), values)
-    return columns
-
-
-def _split_into_fields(dataset: h5py.Dataset) -> dict[str, NDArray[Any]]:
-    """Read records a few at a time: they are still in the cache when their fields are parted."""
-    kinds = {name: dataset.dtype[name] for name in dataset.dtype.names}
-    fields = {
-        name: np.empty((len(dataset), *kind.shape), kind.base.newbyteorder("="))
-        for name, kind in kinds.items()
-    }
-    n_in_chunk = dataset.chunks[0] if dataset.chunks else 1  # read whole, and only once
-    step = min(-(-_RECORDS_AT_A_TIME // n_in_chunk) * n_in_chunk, max(len(dataset), 1))
-    records = np.empty(step, dataset.dtype)
-    for start in range(0, len(dataset), step):
-        part = records[: len(dataset) - start]
-        dataset.read_direct(part, np.s_[start : start + len(part)])
-        for name, values in fields.items():
-            values[start : start + len(part)] = part[name]
-    return fields
-
-
-def _names_in_block(path: Path, table: h5py.Dataset, block: str) -> list[str]:
-    """Give the texts in a list that PyTables has pickled, without unpickling it."""
-    pickled = read_attribute_text(path, table, f"{block}_kind")
-    if pickled is None:
-        raise FileFormatError(
-            f"{path}: column {block!r} of {table.name} holds {table.dtype[block]}, expected numbers"
-        )
-    names = []
-    try:
-        for opcode, value, _ in pickletools.genops(pickled.encode()):
-            if opcode.name in _OPCODES_OF_TEXTS:
-                names.append(str(value))
-            elif opcode.name not in _OPCODES_OF_LISTS:
-                raise ValueError(f"it holds more than texts ({opcode.name})")
-    except ValueError as error:
-        raise FileFormatError(
-            f"{path}: the names of the columns in {block} of {table.name} are damaged: {error}"
-        ) from error
-    return names
-
-
-def _read_blocks(path: Path, file: h5py.File) -> dict[str, NDArray[Any]]:
-    """Read the blocks of columns of one type that pandas writes in its fixed format."""
-    columns: dict[str, NDArray[Any]] = {}
-    blocks = sorted(name for name in own_object(path, file, "locs") if name.endswith("_values"))
-    for block in blocks:
-        texts = own_dataset(path, file, f"locs/{block.removesuffix('_values')}_items")
-        if texts.dtype.kind != "S" or texts.ndim != 1:
-            raise FileFormatError(f"{path}: {texts.name} holds {texts.dtype}, expected texts")
-        names = [name.decode() for name in texts[()]]
-        _add_block(path, columns, names, own_numbers(path, file, f"locs/{block}")[()])
-    return columns
-
-
-def _add_block(
-    path: Path, columns: dict[str, NDArray[Any]], names: list[str], block: NDArray[Any]
-) -> None:
-    if block.ndim != 2 or block.shape[1] != len(names):
-        raise FileFormatError(
-            f"{path}: the columns {', '.join(names)} of /locs are stored in the shape {block.shape}"
-        )
-    for name, values in zip(names, block.T, strict=True):
-        if name in columns:
-            raise FileFormatError(f"{path}: /locs has two columns {name!r}")
-        columns[name] = values
+def _read_info(path: Path, file: h5py.File) -> _Info:
+    """Read what the YAML file states or, if there is none, the dataset /metadata."""
+    sidecar = path.with_suffix(".yaml")
+    if sidecar.is_file() and sidecar != path:
+        return _Info(sidecar.name, plain_yaml_values(sidecar))
+    if "metadata" not in list(file):
+        return _Info("", {})
+    text = read_dataset_text(path, own_dataset(path, file, "metadata"))
+    return _Info("the dataset /metadata", _parse_json(path, text))
 
 
 def _parse_json(path: Path, text: str) -> dict[str, Any]:
@@ -445,16 +315,44 @@ def _parse_record(path: Path, info: _Info) -> _Record | None:
         ) from error
 
 
-def _to_table(
-    path: Path, columns: Mapping[str, NDArray[Any]], size: float
-) -> dict[str, NDArray[Any]]:
+def _conversions(size: float, record: _Record | None) -> dict[str, Conversion]:
+    """Give what turns the columns in camera pixels into nm."""
+
+    def position(px: NDArray[Any], *, start: float, low: float, high: float) -> NDArray[np.float64]:
+        nm = px.astype(np.float64)
+        with any_numbers():
+            nm += 0.5
+            nm *= size
+            nm += start
+            _settle(nm, low, high, size * _ROUNDING_PX)
+        return nm
+
+    def length(px: NDArray[Any]) -> NDArray[Any]:
+        native = px.astype(px.dtype.newbyteorder("="), copy=False)
+        with any_numbers():
+            nm: NDArray[Any] = native * size
+        return nm
+
+    (y, x), field = (record.origin, record.field_of_view) if record else ((0.0, 0.0), _ANYWHERE)
+    return {
+        **dict.fromkeys(_IN_PIXELS, length),
+        "y": partial(position, start=y, low=field.y_min, high=field.y_max),
+        "x": partial(position, start=x, low=field.x_min, high=field.x_max),
+    }
+
+
+def _to_table(path: Path, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    if not {"x", "y"} <= columns.keys():
+        raise FileFormatError(
+            f"{path}: /locs has the columns {', '.join(columns) or 'none'}, "
+            "expected at least x and y"
+        )
     table: dict[str, NDArray[Any]] = {}
     for own, values in columns.items():
         name = _meaning(own, columns)
         if name in table:
             raise FileFormatError(f"{path}: column {own!r} is the second one that means {name}")
-        native = values.astype(values.dtype.newbyteorder("="), copy=False)
-        table[name] = native * size if own in _IN_PIXELS else native
+        table[name] = values
     return table
 
 
@@ -469,6 +367,8 @@ def _meaning(own: str, all_own: Collection[str]) -> str:
 
 def _settle(values: NDArray[np.float64], low: float, high: float, slack: float) -> None:
     """Put rows that rounding carried over an edge of the field back onto it."""
+    if np.all((values >= low) & (values < high)):
+        return
     values[(values < low) & (values >= low - slack)] = low
     values[(values >= high) & (values < high + slack)] = np.nextafter(high, low)
 

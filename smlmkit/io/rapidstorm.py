@@ -1,9 +1,9 @@
 """rapidSTORM: text whose first line describes the columns in XML, then numbers between blanks.
 
 **Origin.** The centre of the first camera pixel is 0, and the range that the file states ends at
-the centre of the last one. The pixel size is not stated: only with ``pixel_size=`` positions refer
-to the outer corner of the first pixel, as everywhere else in smlmkit, and the field of view covers
-the outermost pixels as a whole. Without it, all positions are half a camera pixel too low.
+the centre of the last one. To refer to the outer corner of the first pixel, as everywhere else in
+smlmkit, positions need half a camera pixel more. No field of a file states the size of one, so
+``pixel_size=`` is asked for; the field of view then covers the outermost pixels as a whole.
 
 Lengths are nm, widths are full widths at half maximum, intensities are counts of the camera. Frames
 are counted from 0.
@@ -11,19 +11,24 @@ are counted from 0.
 
 import math
 import re
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pa_compute
 from numpy.typing import NDArray
 
 from smlmkit.errors import FileFormatError
 from smlmkit.grid import FieldOfView
-from smlmkit.io._common import LENGTHS, table_from_file
-from smlmkit.io._text import Column, as_number, head_lines, length_factor, read_columns, whole
+from smlmkit.io._common import known_metadata, table_from_file
+from smlmkit.io._named_columns import (
+    divide_widths,
+    find_sources,
+    read_first_line,
+    to_table,
+)
+from smlmkit.io._text import Column, as_number, length_factor, read_columns
 from smlmkit.localizations import Localizations
 
 _BEGINNING = re.compile(rb"(\xef\xbb\xbf)?#?\s*<localizations[\s>]")
@@ -47,7 +52,7 @@ _MEANINGS = {
         for dimension, axis in enumerate("xyz")
     },
 }
-_COUNT = "detections"
+_QUOTED = 40
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 _Field = Mapping[str, str]
@@ -60,15 +65,15 @@ class _Header(NamedTuple):
     fields_within: list[_Field] | None
 
 
-def recognizes(path: Path, head: bytes) -> bool:  # noqa: ARG001 (every format's is called alike)
+def recognizes(file: BinaryIO, head: bytes) -> bool:
     """Tell whether a file begins with the XML of rapidSTORM.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     head : bytes
-        Its beginning.
+        How it begins.
 
     Returns
     -------
@@ -77,9 +82,12 @@ def recognizes(path: Path, head: bytes) -> bool:  # noqa: ARG001 (every format's
 
     Examples
     --------
-    >>> recognizes(Path("blinks.txt"), b'# <localizations insequence="true">')
+    >>> import io
+    >>> line = b'# <localizations insequence="true">'
+    >>> recognizes(io.BytesIO(line), line)
     True
     """
+    del file
     return _BEGINNING.match(head) is not None
 
 
@@ -98,8 +106,8 @@ def read(
     path : Path
         The file.
     pixel_size : float, optional
-        Edge of a camera pixel in nm; without it, positions refer to the centre of the first camera
-        pixel.
+        Edge of a camera pixel in nm. It is needed: positions refer to the centre of the first
+        camera pixel, and no file states its size.
     field_of_view : FieldOfView, optional
         The box in nm that was imaged, instead of the range that the file states; without either,
         the smallest box of whole nm around the rows.
@@ -112,7 +120,8 @@ def read(
     Raises
     ------
     FileFormatError
-        If the first line is not understood, or a row does not have as many numbers as it says.
+        If the first line is not understood, a row does not have as many numbers as it says, a cell
+        is no number, or `pixel_size` is missing.
 
     Examples
     --------
@@ -125,26 +134,28 @@ def read(
     >>> blinks.x, blinks.y, blinks.field_of_view.width
     (array([50.]), array([300.5]), 1000.0)
     """
-    header = _parse_header(path, next(iter(head_lines(path, 1)), ""))
-    names = [field["identifier"] for field in header.fields]
-    for needed in ("Position-0-0", "Position-1-0"):
-        if needed not in names:
-            raise FileFormatError(
-                f"{path}: line 1 names no field {needed}: there are {', '.join(names) or 'none'}"
-            )
+    header = _parse_header(path, read_first_line(path))
+    columns = [
+        Column(field["identifier"], field.get("unit", "").strip()) for field in header.fields
+    ]
+    if header.fields_within is not None:
+        columns.append(Column("detections", ""))
+    meanings = [(_MEANINGS.get(column.name, column.name),) for column in columns]
+    sources = find_sources(path, columns, meanings, pixel_size=pixel_size)
+    if pixel_size is None:
+        raise FileFormatError(
+            f"{path}: positions refer to the centre of the first camera pixel, whose size the file "
+            "does not state: pass pixel_size= (nm)"
+        )
+    labels = list(map(str, columns))
     if header.fields_within is None:
-        cells = read_columns(path, names, delimiter=" ", first_line=2)
+        cells = read_columns(path, labels, delimiter=" ", first_line=2)
     else:
-        cells = _read_tracks(path, names, len(header.fields_within))
-    with np.errstate(over="ignore", invalid="ignore"):  # numbers may be anything
-        columns = _to_table(path, header.fields, cells, pixel_size)
-    metadata: dict[str, Any] = {"source": path.name, "format": "rapidstorm"}
-    if pixel_size is not None:
-        metadata["camera_pixel_size"] = pixel_size
-        for axis in "xy":
-            columns[axis] += pixel_size / 2
+        cells = _read_tracks(path, labels, len(header.fields_within))
+    table = divide_widths(to_table(sources, cells, first_frame=0), _FWHM_PER_SIGMA)
+    table |= {axis: table[axis] + pixel_size / 2 for axis in "xy"}
     box = field_of_view or _stated_field(path, header.fields, pixel_size)
-    return table_from_file(path, columns, box, metadata)
+    return table_from_file(path, table, box, known_metadata(path, "rapidstorm", pixel_size))
 
 
 def _parse_header(path: Path, line: str) -> _Header:
@@ -171,7 +182,7 @@ def _parse_header(path: Path, line: str) -> _Header:
 
 def _not_understood(path: Path, text: str) -> FileFormatError:
     return FileFormatError(
-        f"{path}: line 1 describes no columns as rapidSTORM does, in {text[:40]!r}: expected "
+        f"{path}: line 1 describes no columns as rapidSTORM does, in {text[:_QUOTED]!r}: expected "
         "<localizations><field identifier=... /> ... </localizations>"
     )
 
@@ -183,101 +194,56 @@ def _attributes(path: Path, text: str) -> _Field:
     return field
 
 
-def _read_tracks(path: Path, names: Sequence[str], n_within: int) -> dict[str, NDArray[Any]]:
+def _read_tracks(
+    path: Path, labels: Sequence[str], n_within: int
+) -> dict[str, NDArray[np.float64]]:
     """Read rows of numbers, a count, and as many times the numbers of one localization."""
-    if len({*names, _COUNT}) <= len(names):
-        raise FileFormatError(f"{path}: line 1 names a field twice, among {', '.join(names)}")
-    rows = path.read_bytes().splitlines()[1:]
-    try:
-        lines = pa_compute.ascii_trim_whitespace(
-            pa.array(rows, pa.large_binary()).cast(pa.large_string())
-        )
-    except pa.ArrowInvalid as error:
-        raise FileFormatError(f"{path}: not readable as text: {error}") from error
-    n_cells = pa_compute.count_substring_regex(lines, pattern=r"[^\s\v]+").to_numpy()
-    is_row = n_cells > 0
-    numbers, n_cells = np.flatnonzero(is_row) + 2, n_cells[is_row]
-    if (short := n_cells <= len(names)).any():
+    if len(set(labels)) < len(labels):
+        raise FileFormatError(f"{path}: line 1 names a field twice, among {', '.join(labels)}")
+    numbers = array("d")
+    for line, row in enumerate(path.read_bytes().splitlines(), start=1):
+        cells = row.split()
+        if line > 1 and cells:
+            numbers.extend(_read_track(path, line, cells, labels, n_within))
+    columns = np.ascontiguousarray(np.array(numbers).reshape(-1, len(labels)).T)
+    return dict(zip(labels, columns, strict=True))
+
+
+def _read_track(
+    path: Path, line: int, cells: Sequence[bytes], labels: Sequence[str], n_within: int
+) -> list[float]:
+    if len(cells) < len(labels):
         raise FileFormatError(
-            f"{path}: line {numbers[short][0]} has {n_cells[short][0]} cells, expected "
-            f"{len(names) + 1} and those of the localizations of a track"
+            f"{path}: line {line} has {len(cells)} cells, expected {len(labels)} and those of the "
+            "localizations of a track"
         )
-    cells = pa_compute.ascii_split_whitespace(
-        lines.filter(pa.array(is_row)), max_splits=len(names) + 1
-    )
-    columns = {
-        name: _to_numbers(path, pa_compute.list_element(cells, i), name, numbers)
-        for i, name in enumerate((*names, _COUNT))
-    }
-    counts = columns[_COUNT]
-    expected = len(names) + 1 + counts * n_within
-    if (wrong := (n_cells != expected) | (counts != np.floor(counts))).any():
-        raise FileFormatError(
-            f"{path}: line {numbers[wrong][0]} has {n_cells[wrong][0]} cells, its "
-            f"{counts[wrong][0]:g} localizations of {n_within} fields make {expected[wrong][0]:g}"
-        )
-    return columns
-
-
-def _to_numbers(
-    path: Path, cells: pa.Array, name: str, line_numbers: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    try:
-        numbers: NDArray[np.float64] = cells.cast(pa.float64()).to_numpy()
-        return numbers
-    except pa.ArrowInvalid:
-        values = [as_number(cell) for cell in cells.to_pylist()]
-    if None in values:
-        place = values.index(None)
-        raise FileFormatError(
-            f"{path}: line {line_numbers[place]}, column '{name}': "
-            f"{cells[place].as_py()[:40]!r} is not a number"
-        )
-    return np.array(values, np.float64)
-
-
-def _to_table(
-    path: Path,
-    fields: Sequence[_Field],
-    cells: Mapping[str, NDArray[Any]],
-    pixel_size: float | None,
-) -> dict[str, NDArray[Any]]:
-    units = {field["identifier"]: field.get("unit", "").strip() for field in fields}
-    columns: dict[str, NDArray[Any]] = {}
-    for identifier, values in cells.items():
-        name = _MEANINGS.get(identifier, identifier)
-        if name in columns:
-            raise FileFormatError(f"{path}: {identifier} is the second field that means {name}")
-        if name in ("frame", _COUNT):
-            columns[name] = whole(values)
-        elif name in LENGTHS:
-            factor = length_factor(path, Column(identifier, units[identifier]), pixel_size)
-            columns[name] = values * (
-                factor / _FWHM_PER_SIGMA if name.startswith("sigma") else factor
+    numbers = []
+    for label, cell in zip(labels, cells, strict=False):
+        number = as_number(cell.decode(errors="replace"))
+        if number is None:
+            raise FileFormatError(
+                f"{path}: line {line}, column '{label}': "
+                f"{cell[:_QUOTED].decode(errors='replace')!r} is not a number"
             )
-        else:
-            columns[name] = values
-    return columns
+        numbers.append(number)
+    *_, count = numbers
+    expected = len(labels) + count * n_within
+    if len(cells) != expected or not count.is_integer():
+        raise FileFormatError(
+            f"{path}: line {line} has {len(cells)} cells, its {count:g} localizations of "
+            f"{n_within} fields make {expected:g}"
+        )
+    return numbers
 
 
-def _stated_field(
-    path: Path, fields: Sequence[_Field], pixel_size: float | None
-) -> FieldOfView | None:
-    """Give the box from the first to the last camera pixel, if a range is stated.
-
-    Without the pixel size, it is widened to whole nm, so that the stated range as a whole lies in
-    it however its numbers are rounded.
-    """
+def _stated_field(path: Path, fields: Sequence[_Field], pixel_size: float) -> FieldOfView | None:
+    """Give the box from the first to the last camera pixel, if a range is stated."""
     edges = {}
     for field in fields:
         axis = _MEANINGS.get(field["identifier"], "")
         if axis in ("x", "y") and "max" in field:
             low, high = (_bound(path, field, side) for side in ("min", "max"))
-            if pixel_size is None:
-                low, high = math.floor(low), math.floor(high) + 1
-            else:
-                high += pixel_size
-            edges[axis] = float(low), float(high)
+            edges[axis] = low, high + pixel_size
     if len(edges) < 2:
         return None
     return FieldOfView(edges["y"][0], edges["x"][0], edges["y"][1], edges["x"][1])
@@ -295,6 +261,6 @@ def _bound(path: Path, field: _Field, side: str) -> float:
         if math.isfinite(bound):
             return bound
     raise FileFormatError(
-        f"{path}: line 1 states {stated[:40]!r} as {what}, expected a length such as '3.2e-5 m': "
-        "pass field_of_view= (nm)"
+        f"{path}: line 1 states {stated[:_QUOTED]!r} as {what}, expected a length such as "
+        "'3.2e-5 m': pass field_of_view= (nm)"
     )

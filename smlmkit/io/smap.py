@@ -10,7 +10,7 @@ Lengths are nm. Fields that smlmkit does not know keep their names and their num
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,22 +18,24 @@ from numpy.typing import NDArray
 from smlmkit.errors import FileFormatError
 from smlmkit.grid import FieldOfView
 from smlmkit.io import _mat5
-from smlmkit.io._common import (
-    camera_pixels,
+from smlmkit.io._camera import PixelSize, stated_pixel_size
+from smlmkit.io._common import Claims, any_numbers, known_metadata, table_from_file
+from smlmkit.io._hdf5 import (
     check_layout,
+    is_hdf5,
+    is_hdf5_with,
+    is_own_group,
     opened_hdf5,
     own_dataset,
-    table_from_file,
+    own_group,
 )
+from smlmkit.io._hdf5_text import read_attribute_text
 from smlmkit.io._text import whole
 from smlmkit.localizations import Localizations
 
 if TYPE_CHECKING:
     import h5py
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Where MATLAB puts the HDF5 file behind its own header, and where others do.
-_HDF5_STARTS = (512, 0)
 # What a column is taken from: the first of these fields that the file has.
 _SOURCES = {
     "photons": ("phot",),
@@ -49,6 +51,7 @@ _INFO = frozenset({"cam_pixelsize_um", "roi", "numberOfFrames"})
 # Very old files hold z as the stage moved, in um: the focus moves less, by the refractive indices.
 _Z_OF_STAGE_UM = 1000 / 1.25
 _NO_NUMBERS = np.empty(0)
+_MOST_STATED = 4  # of the numbers of which one or two are expected
 
 
 class _Content(NamedTuple):
@@ -59,15 +62,15 @@ class _Content(NamedTuple):
     n_files: int
 
 
-def recognizes(path: Path, head: bytes) -> bool:
+def recognizes(file: BinaryIO, head: bytes) -> bool:
     """Tell whether a file is a MAT file with the structure of SMAP.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     head : bytes
-        Its beginning.
+        How it begins.
 
     Returns
     -------
@@ -76,15 +79,16 @@ def recognizes(path: Path, head: bytes) -> bool:
 
     Examples
     --------
-    >>> recognizes(Path("blinks.csv"), b"x [nm],y [nm]")
-    False
+    >>> import io
+    >>> from scipy.io import savemat
+    >>> file = io.BytesIO()
+    >>> savemat(file, {"saveloc": {"loc": {"xnm": 150.0, "ynm": 1990.0}}})
+    >>> recognizes(file, file.getvalue())
+    True
     """
-    try:
-        if _mat5.is_mat5(head):
-            return _mat5.has_variable(path, "saveloc")
-        return _is_hdf5(head) and _hdf5_has_localizations(path)
-    except Exception:  # h5py raises anything
-        return False
+    if _mat5.is_mat5(head):
+        return _mat5.has_variable(file, "saveloc")
+    return is_hdf5_with(file, head, _has_localizations)
 
 
 def read(
@@ -133,95 +137,89 @@ def read(
     """
     with path.open("rb") as handle:
         head = handle.read(1024)
-    content = _read_hdf5(path) if _is_hdf5(head) else _read_mat5(path)
-    size_x, size_y = (pixel_size, pixel_size) if pixel_size else _stated_sizes(path, content.info)
-    with np.errstate(over="ignore", invalid="ignore"):  # numbers may be anything
-        columns = _to_table(path, content.fields, size_x, size_y)
-    metadata: dict[str, Any] = {"source": path.name, "format": "smap"}
-    metadata |= camera_pixels(size_y, size_x)
+    content = _read_hdf5(path) if is_hdf5(head) else _read_mat5(path)
+    pixel = PixelSize(pixel_size, pixel_size) if pixel_size else _stated_pixel(path, content.info)
+    with any_numbers():
+        columns = _to_table(path, content.fields, pixel)
+    metadata = known_metadata(path, "smap") | pixel.as_metadata()
     box = field_of_view
     if content.n_files == 1:
-        box = box or _stated_field(content.info, size_x, size_y)
+        roi = content.info.get("roi", _NO_NUMBERS)
+        box = box or (pixel.region(roi.tolist()) if len(roi) == 4 else None)
         n_frames = content.info.get("numberOfFrames", _NO_NUMBERS)
         if len(n_frames) == 1 and 0 < n_frames[0] < 2**53:
-            metadata["n_frames"] = int(n_frames[0])
+            metadata["n_frames"] = max(int(n_frames[0]), _count_frames(columns))
     return table_from_file(path, columns, box, metadata)
 
 
-def _is_hdf5(head: bytes) -> bool:
-    return any(head.startswith(_HDF5_SIGNATURE, start) for start in _HDF5_STARTS)
+def _count_frames(columns: Mapping[str, NDArray[Any]]) -> int:
+    """Count the frames up to the last one with a localization."""
+    frames = columns.get("frame", _NO_NUMBERS)
+    return int(frames.max(initial=-1)) + 1 if frames.dtype.kind == "i" else 0
 
 
-def _hdf5_has_localizations(path: Path) -> bool:
-    with opened_hdf5(path) as file:
-        return _is_group(_own_group(path, file, "saveloc"), "loc")
+def _has_localizations(file: "h5py.File") -> bool:
+    return is_own_group(file, "saveloc") and is_own_group(file["saveloc"], "loc")
 
 
 def _read_hdf5(path: Path) -> _Content:
     with opened_hdf5(path) as file:
-        saveloc = _own_group(path, file, "saveloc")
-        loc = _own_group(path, saveloc, "loc")
+        loc = own_group(path, file, "saveloc/loc")
         fields = _hdf5_fields(path, loc, list(loc))
-        if "file" not in list(saveloc):
+        if "file" not in list(file["saveloc"]):
             return _Content(fields, {}, 0)
-        info, n_files = _hdf5_info(path, _own_group(path, saveloc, "file"))
-        return _Content(fields, _hdf5_fields(path, info, _INFO.intersection(info)), n_files)
+        infos = _hdf5_infos(path, own_group(path, file, "saveloc/file"))
+        info = _hdf5_fields(path, infos[0], _INFO.intersection(infos[0])) if infos else {}
+        return _Content(fields, info, len(infos))
 
 
-def _hdf5_info(path: Path, file: "h5py.Group") -> tuple["h5py.Group", int]:
-    """Give what is stated of the first file, and the number of files."""
+def _hdf5_infos(path: Path, file: "h5py.Group") -> list["h5py.Group"]:
+    """Give what is stated of each file: one structure, or references to some."""
     import h5py
 
-    if _is_group(file, "info"):
-        return file["info"], 1
+    if "info" not in list(file):
+        return []
+    if is_own_group(file, "info"):
+        return [file["info"]]
     references = own_dataset(path, file.file, "saveloc/file/info")
-    if h5py.check_ref_dtype(references.dtype) is not h5py.Reference or not references.size:
+    if h5py.check_ref_dtype(references.dtype) is not h5py.Reference:
         raise FileFormatError(f"{path}: {references.name} is no structure")
-    first = file.file[references[()].flat[0]]
-    if not isinstance(first, h5py.Group):
+    infos = [file.file[reference] for reference in references[()].flat]
+    if not infos or not all(isinstance(info, h5py.Group) for info in infos):
         raise FileFormatError(f"{path}: {references.name} holds no structures")
-    return first, references.size
+    return infos
 
 
 def _hdf5_fields(
     path: Path, group: "h5py.Group", names: Collection[str]
 ) -> dict[str, NDArray[Any]]:
     """Give the fields that hold numbers; MATLAB writes an empty one as its shape, in one row."""
+    claims = Claims(path)
     fields = {}
     for name in names:
-        if _is_group(group, name):
+        if is_own_group(group, name):
             continue
         dataset = own_dataset(path, group.file, f"{group.name}/{name}".removeprefix("/"))
         is_complex = dataset.dtype.names == ("real", "imag")
-        if not (is_complex or dataset.dtype.kind in "iuf"):
+        is_text = read_attribute_text(path, dataset, "MATLAB_class") == "char"
+        if is_text or not (is_complex or dataset.dtype.kind in "iuf"):
             continue
         if dataset.ndim != 2:
             fields[name] = _NO_NUMBERS
             continue
         check_layout(path, dataset.name, dataset.id.get_type(), dataset.dtype)
+        claims.add(dataset.name, dataset.nbytes)
         values = dataset[()].ravel()
         fields[name] = _mat5.real(values["real"], values["imag"]) if is_complex else values
     return fields
-
-
-def _own_group(path: Path, parent: "h5py.Group", name: str) -> "h5py.Group":
-    if not _is_group(parent, name):
-        raise FileFormatError(f"{path}: {parent.name} holds no structure {name!r} as SMAP's do")
-    return parent[name]
-
-
-def _is_group(parent: "h5py.Group", name: str) -> bool:
-    """Tell whether there is a group of this name in this very file."""
-    import h5py
-
-    is_here = isinstance(parent.get(name, getlink=True), h5py.HardLink)
-    return is_here and parent.get(name, getclass=True) is h5py.Group
 
 
 def _read_mat5(path: Path) -> _Content:
     saveloc = _mat5.structure_fields(path, _mat5.read_variable(path, "saveloc"))
     if "loc" not in saveloc:
         raise FileFormatError(f"{path}: saveloc holds no structure 'loc' as SMAP's do")
+    if (n_tables := math.prod(saveloc["loc"].shape)) != 1:
+        raise FileFormatError(f"{path}: saveloc.loc holds {n_tables:,} structures, expected one")
     fields = _mat5_fields(path, saveloc["loc"])
     if "file" not in saveloc:
         return _Content(fields, {}, 0)
@@ -231,13 +229,18 @@ def _read_mat5(path: Path) -> _Content:
 
 
 def _mat5_fields(path: Path, structure: _mat5.Array) -> dict[str, NDArray[Any]]:
-    arrays = _mat5.structure_fields(path, structure)
-    fields = {name: _mat5.numbers(path, array) for name, array in arrays.items()}
-    return {name: values for name, values in fields.items() if values is not None}
+    claims = Claims(path)
+    fields = {}
+    for name, array in _mat5.structure_fields(path, structure).items():
+        claims.add(f"the field {name!r}", array.n_bytes)
+        values = _mat5.numbers(path, array)
+        if values is not None:
+            fields[name] = values
+    return fields
 
 
 def _to_table(
-    path: Path, fields: Mapping[str, NDArray[Any]], size_x: float, size_y: float
+    path: Path, fields: Mapping[str, NDArray[Any]], pixel: PixelSize
 ) -> dict[str, NDArray[Any]]:
     for name in ("xnm", "ynm"):
         if name not in fields:
@@ -245,8 +248,8 @@ def _to_table(
             raise FileFormatError(f"{path}: saveloc.loc has no field {name!r}: there are {known}")
     left = {name: values for name, values in fields.items() if len(values)}
     table = {
-        "x": left.pop("xnm", _NO_NUMBERS).astype(np.float64) - size_x / 2,
-        "y": left.pop("ynm", _NO_NUMBERS).astype(np.float64) - size_y / 2,
+        "x": left.pop("xnm", _NO_NUMBERS).astype(np.float64) - pixel.x / 2,
+        "y": left.pop("ynm", _NO_NUMBERS).astype(np.float64) - pixel.y / 2,
     }
     z = left.pop("znm", None)
     if "z" in left:  # goes before znm in SMAP as well
@@ -269,30 +272,11 @@ def _to_table(
     return table
 
 
-def _stated_sizes(path: Path, info: Mapping[str, NDArray[Any]]) -> tuple[float, float]:
-    """Give the edges of a camera pixel along x and y in nm."""
+def _stated_pixel(path: Path, info: Mapping[str, NDArray[Any]]) -> PixelSize:
     if "cam_pixelsize_um" not in info:
         raise FileFormatError(
             f"{path}: the camera pixel size is not known, as saveloc.file.info states no "
             "cam_pixelsize_um: pass pixel_size= (nm)"
         )
-    sizes = [float(size) * 1000 for size in info["cam_pixelsize_um"]]
-    if len(sizes) not in (1, 2) or not all(0 < size < math.inf for size in sizes):
-        raise FileFormatError(
-            f"{path}: saveloc.file.info states {info['cam_pixelsize_um'][:4].tolist()} as "
-            "cam_pixelsize_um, expected one or two positive numbers: pass pixel_size= (nm)"
-        )
-    return sizes[0], sizes[-1]
-
-
-def _stated_field(
-    info: Mapping[str, NDArray[Any]], size_x: float, size_y: float
-) -> FieldOfView | None:
-    """Give the region of the camera, if one is stated: x, y, width and height in pixels."""
-    roi = info.get("roi", _NO_NUMBERS)
-    if len(roi) != 4:
-        return None
-    x, y, width, height = map(float, roi)
-    field = FieldOfView(y * size_y, x * size_x, (y + height) * size_y, (x + width) * size_x)
-    is_box = field.height > 0 and field.width > 0 and all(map(math.isfinite, field))
-    return field if is_box else None
+    stated = info["cam_pixelsize_um"][:_MOST_STATED].tolist()
+    return stated_pixel_size(path, "cam_pixelsize_um", stated, unit_nm=1000)

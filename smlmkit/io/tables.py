@@ -5,7 +5,7 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from smlmkit._checks import check_choice
 from smlmkit.errors import FileFormatError, InvalidInputError, InvalidTypeError
@@ -16,7 +16,6 @@ _HEAD_BYTES = 65536
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _MATLAB = b"MATLAB "
-_ANY = b""
 
 
 class _Format(NamedTuple):
@@ -27,14 +26,13 @@ class _Format(NamedTuple):
     """
 
     module: str
-    begins: bytes | tuple[bytes, ...] = _ANY
+    begins: bytes | tuple[bytes, ...] = b""
     is_written: bool = False
-    is_alone: bool = False  # nothing else begins like this, and the module need not be asked
 
 
 # From the most to the least specific: the first one that recognizes a file is the one to read it.
 _FORMATS = {
-    "parquet": _Format("parquet", b"PAR1", is_written=True, is_alone=True),
+    "parquet": _Format("parquet", b"PAR1", is_written=True),
     "smlm": _Format("smlm", _ZIP, is_written=True),
     "picasso": _Format("picasso", _HDF5, is_written=True),
     "decode": _Format("decode", (_HDF5, b"#", b"\xef\xbb\xbf#"), is_written=True),
@@ -46,9 +44,9 @@ _FORMATS = {
     "nanoimager": _Format("nanoimager"),
     "challenge": _Format("challenge"),
     "thunderstorm": _Format("thunderstorm", is_written=True),
-    "csv": _Format("csv_table", ()),
+    "csv": _Format("csv_table"),
 }
-# Whose reader says what is wrong with a file that begins like this and is none that is known.
+# Whose reader says best what is wrong with a file that begins like this and that none recognizes.
 _READER_OF_STRANGERS = {_HDF5: "picasso", _ZIP: "smlm", _MATLAB: "smap"}
 _FORMAT_OF_SUFFIX = {
     ".hdf5": "picasso",
@@ -57,7 +55,8 @@ _FORMAT_OF_SUFFIX = {
     ".parquet": "parquet",
     ".smlm": "smlm",
 }
-# Much else has these suffixes: notes, spreadsheets, whatever MATLAB keeps.
+# Much else has these suffixes: notes, spreadsheets, whatever MATLAB keeps. What is called .zip is
+# nearly always something else: a SMLM archive of that name is read, but not looked for.
 _AMBIGUOUS_SUFFIXES = (".txt", ".xls", ".mat")
 
 TABLE_SUFFIXES = (*_FORMAT_OF_SUFFIX, *_AMBIGUOUS_SUFFIXES)
@@ -151,7 +150,7 @@ def find_format(path: Path) -> str:
     Raises
     ------
     FileFormatError
-        If the file cannot be read, is empty, or is of no known format.
+        If the file cannot be read, is empty, damaged, or of no known format.
 
     Examples
     --------
@@ -162,10 +161,14 @@ def find_format(path: Path) -> str:
     ...     find_format(file)
     'thunderstorm'
     """
-    head = _read_head(path)
-    name = _recognize(path, head)
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            name = _recognize(file, head)
+    except OSError as error:
+        raise _not_readable(path, error) from error
     if name is None:
-        raise _unknown(path)
+        raise _explain(path, head)
     return name
 
 
@@ -240,10 +243,9 @@ def read_localizations(
     file = Path(path)
     box = None if field_of_view is None else check_field_of_view(field_of_view)
     size = None if pixel_size is None else check_pixel_size(pixel_size)
-    name = "csv" if format is None and columns is not None else format
+    name = format
     if name is None:
-        head = _read_head(file)
-        name = _recognize(file, head) or _reader_of_stranger(file, head)
+        name = find_format(file) if columns is None else "csv"
     check_choice("format", name, READ_FORMATS)
     module = _module_of(name)
     given = {"columns": columns, "table": table}
@@ -375,15 +377,12 @@ def options_to_write(name: str) -> set[str]:
     return set(parameters) - {"localizations", "path", "overwrite"}
 
 
-def _read_head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as handle:
-            head = handle.read(_HEAD_BYTES)
-    except OSError as error:
-        raise _not_readable(path, error) from error
-    if not head:
-        raise FileFormatError(f"{path}: the file is empty")
-    return head
+def _recognize(file: BinaryIO, head: bytes) -> str | None:
+    """Give the first format that recognizes a file, which nobody opens a second time."""
+    for name, known in _FORMATS.items():
+        if head.startswith(known.begins) and _module_of(name).recognizes(file, head):
+            return name
+    return None
 
 
 def _not_readable(path: Path, error: OSError) -> FileFormatError:
@@ -392,28 +391,20 @@ def _not_readable(path: Path, error: OSError) -> FileFormatError:
     return FileFormatError(f"{path}: cannot be read: {error.strerror or error}")
 
 
-def _recognize(path: Path, head: bytes) -> str | None:
-    """Name the first format whose module recognizes the file."""
-    for name, known in _FORMATS.items():
-        if head.startswith(known.begins) and (
-            known.is_alone or _module_of(name).recognizes(path, head)
-        ):
-            return name
-    return None
-
-
-def _reader_of_stranger(path: Path, head: bytes) -> str:
-    for begins, name in _READER_OF_STRANGERS.items():
+def _explain(path: Path, head: bytes) -> FileFormatError:
+    """Say why a file is of no known format, as the reader sees it that is closest to it."""
+    if not head:
+        return FileFormatError(f"{path}: the file is empty")
+    for begins, reader in _READER_OF_STRANGERS.items():
         if head.startswith(begins):
-            return name
-    raise _unknown(path)
-
-
-def _unknown(path: Path) -> FileFormatError:
+            try:
+                read_localizations(path, format=reader)
+            except FileFormatError as error:
+                return error
     known = ", ".join(name for name in READ_FORMATS if name != "csv")
     return FileFormatError(
         f"{path}: its beginning is that of no known format ({known}). Any other table in a text "
-        'file is read by naming its columns, as in columns={"x": "PosX [um]", "y": "PosY [um]"}'
+        "file is read by naming its columns, as in columns={'x': 'PosX [um]', 'y': 'PosY [um]'}"
     )
 
 

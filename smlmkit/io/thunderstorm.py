@@ -1,27 +1,34 @@
 """ThunderSTORM CSV: the first line names columns and units, as in ``"id","frame","x [nm]"``.
 
 Positions refer to the outer corner of the first camera pixel, as everywhere in smlmkit. Frames are
-counted from 1 in the file.
+counted from 1 in the file; some programs that write such files count from 0.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smlmkit._atomic import whole_or_nothing
-from smlmkit.errors import FileFormatError, InvalidInputError
+from smlmkit.errors import InvalidInputError
 from smlmkit.grid import FieldOfView
-from smlmkit.io._common import LENGTHS, check_numbers, table_from_file
-from smlmkit.io._named_columns import first_line_of
-from smlmkit.io._text import Column, head_lines, length_factor, parse_header, read_columns, whole
+from smlmkit.io._common import LENGTHS, check_numbers, known_metadata, table_from_file
+from smlmkit.io._named_columns import (
+    PHOTON_UNITS,
+    Meaning,
+    Names,
+    first_line_of,
+    parse_names,
+    read_first_line,
+    read_named_columns,
+)
+from smlmkit.io._text import Column
 from smlmkit.localizations import Localizations
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_COUNTS = frozenset({"id", "frame", "detections", "channel"})
 _PHOTONS = {"intensity": "photons", "offset": "background"}
 # What a ThunderSTORM column stands for, where that is not a column of the same name.
 _MEANINGS = {
@@ -31,20 +38,18 @@ _MEANINGS = {
     "uncertainty": ("uncertainty_x", "uncertainty_y"),
     "uncertainty_xy": ("uncertainty_x", "uncertainty_y"),
 }
-
-
 _IN_PHOTONS = {table: Column(own, "photon") for own, table in _PHOTONS.items()}
 
 
-def recognizes(path: Path, head: bytes) -> bool:
+def recognizes(file: BinaryIO, head: bytes) -> bool:
     """Tell whether a file names the columns x and y in its first line, as ThunderSTORM does.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : BinaryIO
+        The file, open to be read.
     head : bytes
-        Its beginning.
+        How it begins.
 
     Returns
     -------
@@ -53,13 +58,14 @@ def recognizes(path: Path, head: bytes) -> bool:
 
     Examples
     --------
-    >>> file = Path("blinks.csv")
-    >>> recognizes(file, b'"id","frame","x [nm]","y [nm]"'), recognizes(file, b"a,b")
-    (True, False)
+    >>> import io
+    >>> header = b'"id","frame","x [nm]","y [nm]"'
+    >>> recognizes(io.BytesIO(header), header)
+    True
     """
-    del path
-    first_line = first_line_of(head)
-    return {"x", "y"} <= {column.name for column in _parse_header(first_line)[0]}
+    del file
+    names = _parse_names(first_line_of(head))
+    return {"x", "y"} <= {column.name for column in names.columns}
 
 
 def read(
@@ -70,7 +76,8 @@ def read(
     Lengths and areas in nm, um or px become nm and nm²; the unit stands in the header. ``sigma``
     and ``uncertainty`` (or ``uncertainty_xy``) hold for x and y alike. ``intensity`` and ``offset``
     become ``photons`` and ``background`` if they are in photons and keep their names otherwise.
-    ``frame`` is the file's number less one. Empty cells and NaN are missing values.
+    ``frame`` is the file's number less one, unless a frame 0 shows that the file counts from 0.
+    Other columns keep their names. Empty cells and NaN are missing values.
 
     Parameters
     ----------
@@ -102,21 +109,12 @@ def read(
     >>> {name: blinks[name].tolist() for name in blinks}
     {'frame': [0], 'x': [500.0], 'y': [200.0], 'sigma_x': [130.0], 'sigma_y': [130.0]}
     """
-    header, delimiter = _parse_header("".join(head_lines(path, 1)))
-    columns = _columns_of(path, header)
-    factors = {column: _factor(path, column, pixel_size) for column in columns.values()}
-    names = list(map(str, header))
-    wanted = set(map(str, factors))
-    cells = read_columns(path, names, delimiter=delimiter, first_line=2, wanted=wanted)
-    values = {
-        column: _to_own_units(column, cells.pop(str(column)), factor)
-        for column, factor in factors.items()
-    }
-    table = {name: values[column] for name, column in columns.items()}
-    metadata: dict[str, Any] = {"source": path.name, "format": "thunderstorm"}
-    if pixel_size is not None:
-        metadata["camera_pixel_size"] = pixel_size
-    return table_from_file(path, table, field_of_view, metadata)
+    names = _parse_names(read_first_line(path))
+    columns = read_named_columns(
+        path, names, _meanings(names.columns), pixel_size=pixel_size, counts=("id",)
+    )
+    metadata = known_metadata(path, "thunderstorm", pixel_size)
+    return table_from_file(path, columns, field_of_view, metadata)
 
 
 def write(localizations: Localizations, path: Path, *, overwrite: bool = False) -> None:
@@ -166,58 +164,33 @@ def write(localizations: Localizations, path: Path, *, overwrite: bool = False) 
         pa_csv.write_csv(table, handle, options)
 
 
-def _parse_header(line: str) -> tuple[list[Column], str]:
-    """Give the columns and the delimiter."""
-    delimiter = "\t" if "\t" in line else ","
-    return parse_header(line, delimiter, brackets=[("[", "]")]), delimiter
+def _parse_names(line: str) -> Names:
+    return parse_names(line, "\t,", brackets=[("[", "]")])
 
 
-def _columns_of(path: Path, header: list[Column]) -> dict[str, Column]:
-    """Give the column of the file for every column of the table."""
-    names = {column.name for column in header}
-    columns: dict[str, Column] = {}
-    for position, column in enumerate(header, start=1):
-        if not column.name:
-            raise FileFormatError(f"{path}: column {position} has no name")
-        for name in _meanings(column):
-            if name != column.name and name in names:
-                continue  # the column of that very name is more precise
-            if name in columns:
-                raise FileFormatError(f"{path}: '{column}' is the second column that means {name}")
-            columns[name] = column
-    return columns
+def _meanings(columns: list[Column]) -> list[Meaning]:
+    """Tell what columns stand for: one that has a table's very name goes before any other."""
+    own_names = {column.name for column in columns}
+    return [
+        tuple(name for name in _meaning(column) if name == column.name or name not in own_names)
+        for column in columns
+    ]
 
 
-def _meanings(column: Column) -> tuple[str, ...]:
-    if column.unit in ("photon", "photons") and column.name in _PHOTONS:
+def _meaning(column: Column) -> Meaning:
+    in_photons = column.unit in PHOTON_UNITS
+    if column.name in _PHOTONS and column.unit and in_photons:
         return (_PHOTONS[column.name],)
+    if column.name in _IN_PHOTONS and not in_photons:
+        return (str(column),)
     return _MEANINGS.get(column.name, (column.name,))
-
-
-def _factor(path: Path, column: Column, pixel_size: float | None) -> float:
-    """Give the nm (or nm²) in the column's unit; 1 for what is neither."""
-    if not LENGTHS.isdisjoint(_meanings(column)):
-        return length_factor(path, column, pixel_size)
-    unit = column.unit.removesuffix("^2")
-    if unit not in ("nm", "um", "px"):
-        return 1.0
-    factor = length_factor(path, column._replace(unit=unit), pixel_size)
-    return factor**2 if column.unit.endswith("^2") else factor
-
-
-def _to_own_units(column: Column, values: NDArray[np.float64], factor: float) -> NDArray[Any]:
-    if factor != 1:
-        values = values * factor
-    if column.name == "frame":
-        values = values - 1
-    return whole(values) if column.name in _COUNTS else values
 
 
 def _from_table(localizations: Localizations) -> dict[Column, NDArray[Any]]:
     check_numbers(localizations, "ThunderSTORM")
     left = {name: localizations[name] for name in localizations}
     for name in left:
-        comes_back = name.isprintable() and _parse_header(name)[0] == [(name, "")]
+        comes_back = name.isprintable() and _parse_names(name).columns == [(name, "")]
         if name in _MEANINGS or not name or not comes_back:
             raise InvalidInputError(
                 f"column {name!r}: a ThunderSTORM file would give it back as another one; rename it"

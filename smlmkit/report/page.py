@@ -14,7 +14,8 @@ import xarray as xr
 from smlmkit import __version__
 from smlmkit._atomic import check_output, whole_or_nothing
 from smlmkit.errors import InvalidInputError, SmlmkitError
-from smlmkit.io.ome_zarr import level_shapes, read_image
+from smlmkit.io.ome_zarr import read_image
+from smlmkit.io.pyramids import level_shapes
 from smlmkit.report import charts
 from smlmkit.report.charts import Chart, highest_frequency, make_chart
 from smlmkit.report.pictures import Crop, Thumbnail, colour_table, make_crop, make_thumbnail

@@ -4,12 +4,16 @@ import builtins
 import io
 import os
 import pickle
+import re
 import weakref
+import zipfile
 from collections import Counter
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from scipy.io import savemat
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import (
     GridSearchCV,
@@ -55,6 +59,43 @@ def folder(tmp_path):
     return tmp_path
 
 
+def zipped(name):
+    """Give an archive that holds one empty file."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(name, "")
+    return archive.getvalue()
+
+
+def make_one_of_each_kind(folder):
+    """Make files that formats look into in different ways; give the format of each name."""
+    formats = {
+        "a.csv": "thunderstorm",
+        "b.parquet": "parquet",
+        "c.smlm": "smlm",
+        "d.h5": "decode",
+        "e.hdf5": "picasso",
+        "f.hdf5": "smappy",
+        "g.mat": "smap",
+        "h.mat": "smap",
+    }
+    write_localizations(make_table(0), folder / "a.csv")
+    write_localizations(make_table(0), folder / "b.parquet")
+    write_localizations(make_table(0), folder / "d.h5", format="decode", pixel_size=1)
+    write_localizations(make_table(0), folder / "e.hdf5", pixel_size=1, uncertainty=8)
+    with zipfile.ZipFile(folder / "c.smlm", "w") as archive:
+        archive.writestr("table.bin", bytes(70_000))  # so that the manifest's name stands behind
+        archive.writestr("manifest.json", "{}")
+    with h5py.File(folder / "f.hdf5", "w") as file:
+        file["locs/x_nm"] = file["locs/y_nm"] = np.zeros(3)
+    savemat(folder / "g.mat", {"saveloc": {"loc": {"xnm": np.zeros(3)}}})
+    with h5py.File(folder / "h.mat", "w", userblock_size=512) as file:
+        file["saveloc/loc/xnm"] = np.zeros((1, 3))
+    with (folder / "h.mat").open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    return formats
+
+
 def names(X):
     return [path.name for path in X.paths]
 
@@ -82,11 +123,32 @@ class TestScanning:
         assert repr(X) == ("Acquisitions(4: table.csv, fov_01.hdf5, ..., z.parquet; 2 unreadable)")
 
     def test_what_belongs_to_a_table_goes_with_it(self, tmp_path):
-        (path,) = make_acquisitions(tmp_path, 1, field_size=1000.0, density=100.0)
+        (path,), _ = make_acquisitions(tmp_path, 1, field_size=1000.0, density=100.0)
         assert path.with_suffix(".yaml").exists()
         X = scan_acquisitions(tmp_path)
         assert (names(X), X.unreadable) == ([path.name], {})
         assert X[0] == read_localizations(path)
+
+    def test_the_protocol_of_a_table_is_no_unreadable_file(self, tmp_path):
+        write_localizations(make_table(0), tmp_path / "cell.csv")
+        for name in ("cell-protocol.txt", "lost-protocol.txt"):
+            (tmp_path / name).write_text('{"version": "ThunderSTORM (dev-2016-09-10-b1)"}')
+        X = scan_acquisitions(tmp_path)
+        assert (names(X), list(X.unreadable)) == (["cell.csv"], [tmp_path / "lost-protocol.txt"])
+
+    def test_the_reason_is_that_of_the_reader(self, tmp_path):
+        (path,), _ = make_acquisitions(tmp_path, 1, field_size=1000.0, density=100.0)
+        path.write_bytes(path.read_bytes()[:-1000])
+        write_localizations(make_table(0), tmp_path / "good.parquet")
+        with h5py.File(tmp_path / "other.h5", "w") as file:
+            file["images"] = np.zeros(3)
+        (tmp_path / "book.smlm").write_bytes(zipped("notes.txt"))
+        X = scan_acquisitions(tmp_path)
+        assert names(X) == ["good.parquet"]
+        of_archive, of_picasso, of_other = X.unreadable.values()
+        assert of_archive == "no 'manifest.json' in the archive"
+        assert re.match("the HDF5 file is damaged: .*truncated file", of_picasso)
+        assert of_other.startswith("no dataset /locs: there are images")
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
     def test_what_is_no_plain_file_is_not_waited_for(self, folder):
@@ -120,20 +182,35 @@ class TestScanning:
         assert len(X) == 5
 
     def test_no_file_is_opened_twice(self, tmp_path, monkeypatch):
-        for name in ("a.csv", "b.csv", "b.parquet"):
-            write_localizations(make_table(0), tmp_path / name)
-        (tmp_path / "c.txt").write_text("notes")
+        known = make_one_of_each_kind(tmp_path)
+        (tmp_path / "notes.txt").write_text("A wet day.")
         opened = Counter()
-        open_file = io.open
+        open_file, open_hdf5 = io.open, h5py.File.__init__
 
-        def count(path, *arguments, **options):
-            opened[Path(path).name] += 1
-            return open_file(path, *arguments, **options)
+        def note(file):
+            """Note what is opened by its name; HDF5 opens such files itself."""
+            if isinstance(file, str | os.PathLike) and Path(file).parent == tmp_path:
+                opened[Path(file).name] += 1
+
+        def count(file, *arguments, **options):
+            note(file)
+            return open_file(file, *arguments, **options)
+
+        def count_hdf5(self, file, *arguments, **options):
+            note(file)
+            return open_hdf5(self, file, *arguments, **options)
 
         monkeypatch.setattr(io, "open", count)
         monkeypatch.setattr(builtins, "open", count)
-        scan_acquisitions(tmp_path)
-        assert opened == {"a.csv": 1, "b.csv": 1, "b.parquet": 1, "c.txt": 1}
+        monkeypatch.setattr(h5py.File, "__init__", count_hdf5)
+        X = scan_acquisitions(tmp_path)
+        assert dict(zip(names(X), X.formats, strict=True)) == known
+        assert opened == dict.fromkeys([*known, "notes.txt"], 1)
+
+    def test_a_table_is_not_looked_into_again_when_it_is_read(self, folder, monkeypatch):
+        X = scan_acquisitions(folder)
+        monkeypatch.setattr("smlmkit.io.tables.find_format", None)
+        assert len(list(X)) == 6
 
     def test_nothing_to_find_is_an_error_that_says_what_was_there(self, tmp_path):
         with pytest.raises(InvalidInputError, match="nowhere: no such folder"):
@@ -156,6 +233,16 @@ class TestScanning:
         assert pickle.loads(pickle.dumps(X))[0].x.tolist() == [100.0]
         with pytest.raises(InvalidInputError, match="pixel_size"):
             scan_acquisitions(tmp_path, pixel_size=0)
+
+    def test_the_field_of_view_goes_to_every_file(self, tmp_path):
+        for name, x in (("a.csv", 10), ("b.csv", 700)):
+            (tmp_path / name).write_text(f'"x [nm]","y [nm]"\n{x},2\n')
+        assert len({table.field_of_view for table in scan_acquisitions(tmp_path)}) == 2
+        X = scan_acquisitions(tmp_path, field_of_view=(0, 0, 500, 1000))
+        for same in (X, X[::-1], pickle.loads(pickle.dumps(X))):
+            assert {table.field_of_view for table in same} == {(0, 0, 500, 1000)}
+        with pytest.raises(InvalidInputError, match="field_of_view"):
+            scan_acquisitions(tmp_path, field_of_view=(0, 0, 1))
 
 
 class TestIndexing:
@@ -275,6 +362,13 @@ class TestModelSelection:
         np.testing.assert_array_equal(scores, cross_val_score(pipeline, list(X), **options))
         assert len(set(scores)) == 3
 
+    def test_processes_score_what_one_does(self, folder):
+        X = scan_acquisitions(folder)
+        pipeline = make_pipeline(Renderer(10), GaussianKDE())
+        options = {"scoring": PoissonScorer(), "cv": KFold(3), "error_score": "raise"}
+        scores = cross_val_score(pipeline, X, n_jobs=2, **options)
+        np.testing.assert_array_equal(scores, cross_val_score(pipeline, X, **options))
+
     def test_a_search_finds_the_same(self, folder):
         X = scan_acquisitions(folder)
         pipeline = make_pipeline(Renderer(10), GaussianKDE())
@@ -312,8 +406,11 @@ def test_transformers_and_scorers_hold_few_tables_however_many_there_are(folder,
         return table
 
     monkeypatch.setattr(acquisitions, "read_localizations", watch)
-    X = scan_acquisitions(folder)
+    X, y = scan_acquisitions(folder), scan_acquisitions(folder)
     Renderer(10).transform(X)
     PoissonScorer()(make_pipeline(Renderer(10), GaussianKDE()), X)
-    assert len(seen) >= 2 * len(X) == 12
+    assert len(seen) == 2 * len(X) == 12
     assert most <= 2
+    FRCScorer(reference="target", cutoff=0.2)(Renderer(10), X, y)
+    assert len(seen) == 4 * len(X)
+    assert most <= 4

@@ -1,34 +1,18 @@
-from contextlib import suppress
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from smlmkit.errors import FileFormatError, InvalidInputError, InvalidTypeError
-from smlmkit.io.csv_table import read, recognizes
 
-
-@pytest.fixture
-def read_text(tmp_path):
-    def read_text(text, **options):
-        path = tmp_path / "blinks.txt"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        assert not recognizes(path, path.read_bytes())
-        return read(path, **options)
-
-    return read_text
-
-
-def as_lists(table):
-    return {name: table[name].tolist() for name in table}
+FORMAT = "csv"
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", " ", "   ", ", "])
 @pytest.mark.parametrize("above", ["", "# made by hand, yesterday\n\n", "% a\n% b; c\n", "\ufeff"])
 @pytest.mark.parametrize("mark", ["", "# ", "//", "%"])
 @pytest.mark.parametrize("brackets", ["[]", "()"])
-def test_delimiters_comments_and_brackets_may_differ(read_text, delimiter, above, mark, brackets):
+def test_delimiters_comments_and_brackets_may_differ(
+    read_text, as_lists, delimiter, above, mark, brackets
+):
     opening, closing = brackets
     header = delimiter.join(["X [um]", "y [nm]", "Frame"])
     header = header.replace("[", opening).replace("]", closing)
@@ -39,7 +23,7 @@ def test_delimiters_comments_and_brackets_may_differ(read_text, delimiter, above
     assert table.metadata == {"source": "blinks.txt", "format": "csv"}
 
 
-def test_other_columns_keep_name_unit_and_what_they_hold(read_text):
+def test_other_columns_keep_name_unit_and_what_they_hold(read_text, as_lists):
     table = read_text(
         "x [px];y [px];photons [ADU];background [photons];uncertainty_x [nm];time [s];who;\n"
         "1;2;300;4;5;0.5;me;\n3;4;;5;6;0.75;1;\n",
@@ -57,7 +41,7 @@ def test_other_columns_keep_name_unit_and_what_they_hold(read_text):
     assert table.metadata["camera_pixel_size"] == 100
 
 
-def test_a_map_names_columns_and_units(read_text):
+def test_a_map_names_columns_and_units(read_text, as_lists):
     table = read_text(
         "PosX,PosY [nm],precision (px),t\n0.5,2,0.1,7\n",
         columns={
@@ -78,7 +62,15 @@ def test_a_map_names_columns_and_units(read_text):
     }
 
 
-def test_a_map_chooses_among_columns_of_one_name(read_text):
+def test_a_map_may_give_a_column_several_names_but_one_unit(read_text, as_lists):
+    text = "P,y [nm],who [um]\n0.5,2,me\n"
+    table = read_text(text, columns={"x": "P [um]", "place": "P", "y": "y", "who": "who"})
+    assert as_lists(table) == {"x": [500.0], "place": [500.0], "y": [2.0], "who": ["me"]}
+    with pytest.raises(InvalidInputError, match=r"columns name 'P \[nm\]', but .* 'P \[um\]'"):
+        read_text(text, columns={"x": "P [um]", "y": "P [nm]"})
+
+
+def test_a_map_chooses_among_columns_of_one_name(read_text, as_lists):
     text = "x [px],x [nm],y [nm]\n1,2,3\n"
     table = read_text(text, columns={"x": "x [nm]", "y": "y"})
     assert as_lists(table) == {"x": [2.0], "y": [3.0]}
@@ -100,7 +92,10 @@ def test_a_map_chooses_among_columns_of_one_name(read_text):
         ("x [nm],b\n1,2\n", r"no column y; there are 'x \[nm\]', 'b'"),
         ("x,y\n1,2\n", r"unit of column 'x' is unknown: expected nm, um or px"),
         ("x [px],y [nm]\n1,2\n", "pass pixel_size="),
-        ("x [nm],y [nm]\n", "a table without usable rows needs a field_of_view"),
+        (
+            "x [nm],y [nm]\n",
+            "a table without usable rows has no field of view: pass field_of_view=",
+        ),
         ("x [nm],y [nm]\nme,2\n", r"line 2, column 'x \[nm\]': 'me' is not a number"),
         (
             "# a\nx [nm];y [nm]\n1;2\n1,5;2\n",
@@ -129,21 +124,3 @@ def test_a_map_that_fits_not_is_refused(read_text):
     for no_map in (["x"], {"x": 1}, {1: "x"}, "x"):
         with pytest.raises(InvalidTypeError, match="columns must map names"):
             read_text(text, columns=no_map)
-
-
-SAMPLE = b"# made by hand\nx [nm];y [nm];frame;who\n10.5;20;0;me\n11;21;1;you\n"
-
-
-@pytest.mark.parametrize("cut", range(len(SAMPLE)))
-def test_a_file_cut_anywhere_is_read_in_part_or_refused(read_text, cut):
-    with suppress(FileFormatError):
-        assert len(read_text(SAMPLE[:cut])) <= 2
-
-
-@given(place=st.integers(0, len(SAMPLE) - 1), byte=st.binary(max_size=3))
-@settings(max_examples=300, deadline=None)
-def test_a_damaged_file_is_read_or_refused(tmp_path_factory, place, byte):
-    path = tmp_path_factory.getbasetemp() / "damaged.txt"
-    path.write_bytes(SAMPLE[:place] + byte + SAMPLE[place + 1 :])
-    with suppress(FileFormatError):
-        assert {"x", "y"} <= set(read(path))

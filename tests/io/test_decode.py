@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smlmkit.errors import FileFormatError, InvalidInputError, OutputError
-from smlmkit.io import picasso, smappy
-from smlmkit.io.decode import read, recognizes, write
+from smlmkit.errors import FileFormatError, InvalidInputError, OutputError, UnusedRowsWarning
+from smlmkit.io import decode, picasso, smappy
+from smlmkit.io.decode import read, write
 from smlmkit.localizations import Localizations
 
 CSV = """# DECODE EmitterSet
@@ -74,10 +74,10 @@ def test_columns_without_values_are_left_out(make_file):
     assert table.columns == ("frame", "prob", "x", "y")
 
 
-def test_the_real_file_is_where_its_bytes_say(real_data):
+def test_the_real_file_is_where_its_bytes_say(real_data, is_recognized):
     path = real_data / "formats" / "decode_dstorm_data.h5"
     content = path.read_bytes()
-    assert recognizes(path, content)
+    assert is_recognized(decode, path)
     with h5py.File(path) as file:
         place = file["data/xyz"].id.get_offset()
     x, y, z = struct.unpack_from("<3f", content, place)  # -0.149, 138.895 px; 111.926 nm
@@ -93,10 +93,10 @@ def test_the_real_file_is_where_its_bytes_say(real_data):
     np.testing.assert_allclose(table["uncertainty_x"][0], 0.22134583 * 127, rtol=1e-6)
 
 
-def test_csv_says_the_same(tmp_path):
+def test_csv_says_the_same(tmp_path, is_recognized):
     path = tmp_path / "emitters.csv"
     path.write_text(CSV)
-    assert recognizes(path, path.read_bytes())
+    assert is_recognized(decode, path)
     table = read(path)
     assert table.x.tolist() == [200.0, 50.0]
     assert table.y.tolist() == [275.0, 55.0]
@@ -105,7 +105,7 @@ def test_csv_says_the_same(tmp_path):
     np.testing.assert_allclose(table["uncertainty_y"], [22.0, 22.0])
     np.testing.assert_array_equal(table["x_cr"], [400.0, np.nan])
     path.write_bytes(b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode())
-    assert recognizes(path, path.read_bytes())
+    assert is_recognized(decode, path)
     assert read(path).x.tolist() == [200.0, 50.0]
 
 
@@ -114,13 +114,18 @@ def test_csv_says_the_same(tmp_path):
     [
         ("900.0", "many", "line 5, column 'phot': 'many' is not a number"),
         ("900.0,", "", "line 5 has 12 cells, expected 13"),
-        ('{"xy_unit"', '["xy_unit"', "line 3 is not an object in JSON"),
+        ('{"xy_unit"', '["xy_unit"', "line 3 is not readable as JSON"),
         ('"px"', '"um"', "states 'um' as xy_unit, expected px or nm"),
+        ('"px"', f'"{"p" * 999}"', "states 'p{49} as xy_unit"),
         ('"xy_unit": "px", ', "", "states None as xy_unit"),
         (', "px_size": [100.0, 110.0]', "", "does not state the camera pixel size: pass pixel_siz"),
-        ("[100.0, 110.0]", "[100.0]", r"states '\[100.0\]' as px_size"),
-        ("[100.0, 110.0]", "7", "states '7' as px_size"),
-        ("[100.0, 110.0]", "[-1, 1e999]", "as px_size, expected two sizes"),
+        ("[100.0, 110.0]", "[100.0]", r"states \[100.0\] as px_size, expected 2 numbers"),
+        ("[100.0, 110.0]", "7", "states 7 as px_size"),
+        ("[100.0, 110.0]", "[1, 1e999]", "as px_size, expected 2 numbers"),
+        ("[100.0, 110.0]", "[-1, 1]", "as px_size, no sizes of a camera pixel: pass pixel_size="),
+        ("[100.0, 110.0]", '"12"', "states 12 as px_size, expected 2 numbers"),
+        ("[100.0, 110.0]", '{"1": 0, "2": 0}', "as px_size, expected 2 numbers"),
+        ("[100.0, 110.0]", "[true, true]", r"states \[True, True\] as px_size, expected 2"),
         ("x,y,z", "x,z,q", "line 4 names x, z, q"),
         ("x,y,z", "x,y,y", "two columns are named 'y'"),
         (CSV[40:], "", "expected 3 of comments and a header"),
@@ -140,12 +145,13 @@ def test_what_is_wrong_in_a_csv_is_named(tmp_path, old, new, message):
         ({"unit": "um"}, "states 'um' as xy_unit"),
         ({"unit": None}, "states None as xy_unit"),
         ({"px_size": None}, "does not state the camera pixel size"),
-        ({"px_size": (0.0, 1.0)}, "as px_size, expected two sizes"),
-        ({"px_size": (1.0, 1.0, 1.0)}, "as px_size, expected two sizes"),
+        ({"px_size": (0.0, 1.0)}, "as px_size, no sizes of a camera pixel"),
+        ({"px_size": (1.0, 1.0, 1.0)}, "as px_size, expected 2 numbers"),
         ({"xyz": np.zeros((2, 2))}, r"/data/xyz has the shape \(2, 2\)"),
         ({"xyz": h5py.Empty("f")}, "column 'x' holds no numbers"),
         ({"phot": np.zeros((2, 1))}, r"/data/phot has the shape \(2, 1\)"),
         ({"phot": np.array([b"a", b"b"])}, "/data/phot holds .*, expected numbers"),
+        ({"xyz": np.zeros((2, 3), "f4,f4")}, "/data/xyz holds records, expected numbers"),
         ({"phot": [1.0]}, "'photons' has 1 rows, 'x' has 2"),
         ({"photons": [1.0, 2.0], "phot": [1.0, 2.0]}, "is the second one that means photons"),
         ({"x": [1.0, 2.0]}, "two columns are named 'x'"),
@@ -157,14 +163,28 @@ def test_what_is_wrong_in_hdf5_is_named(make_file, options, message):
         read(make_file(**options))
 
 
-def test_it_is_told_from_other_formats(make_file, tmp_path):
+def test_numbers_of_any_size_are_reckoned_with_in_silence(make_file):
+    """Nothing is finite of what becomes more than 1e308 nm, and a signalling NaN is no number."""
+    xyz = np.array([[1e308, 1, 1], [2, 2, 2]])
+    signalling = np.array([0x7F800001, 0x3F800000], np.uint32).view(np.float32)
+    with pytest.warns(UnusedRowsWarning):
+        table = read(make_file(xyz=xyz, xyz_cr=np.full((2, 3), 1e308), phot=signalling))
+    assert table.x.tolist() == [250]
+    assert table["x_cr"].tolist() == [np.inf]
+
+
+def test_it_is_told_from_other_formats(make_file, tmp_path, is_recognized):
     path = make_file()
-    assert recognizes(path, path.read_bytes())
-    assert not picasso.recognizes(path, path.read_bytes())
-    assert not smappy.recognizes(path, path.read_bytes())
+    assert is_recognized(decode, path)
+    assert not is_recognized(picasso, path)
+    assert not is_recognized(smappy, path)
+    with h5py.File(path, "r+") as file:
+        file[decode._OWN_GROUP] = 3.0
+    with pytest.raises(FileFormatError, match="/smlmkit is a dataset, expected a group"):
+        read(path)
     with h5py.File(path, "w") as file:
         file["data"] = np.zeros(3)
-    assert not recognizes(path, path.read_bytes())
+    assert not is_recognized(decode, path)
     with pytest.raises(FileFormatError, match="no group /data of emitters"):
         read(path)
 

@@ -1,12 +1,12 @@
-from pathlib import Path
+import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from smlmkit.errors import FileFormatError, SmlmkitError
 from smlmkit.io.elyra import read, recognizes
+
+FORMAT = "elyra"
 
 HEADER = (
     "Index\tFirst Frame\tNumber Frames\tFrames Missing\tPosition X [nm]\tPosition Y [nm]\t"
@@ -26,20 +26,16 @@ TEXT = "\r\n".join([HEADER, *ROWS, f"\0\r\r\n{FOOTER}"])
 
 
 @pytest.fixture
-def read_text(tmp_path):
-    def read_it(text, **arguments):
-        path = tmp_path / "elyra.txt"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode("latin-1"))
-        return read(path, **arguments)
+def read_text(read_text):
+    """Give a function that reads a text in Latin-1, as ZEN writes it."""
 
-    return read_it
+    def read(text, **options):
+        return read_text(text if isinstance(text, bytes) else text.encode("latin-1"), **options)
 
-
-def as_lists(table):
-    return {name: table[name].tolist() for name in table}
+    return read
 
 
-def test_columns_become_those_of_smlmkit(read_text):
+def test_columns_become_those_of_smlmkit(read_text, as_lists):
     table = read_text(TEXT)
     assert as_lists(table) == {
         "Index": [1, 2],
@@ -65,7 +61,7 @@ def test_the_footer_states_pixel_size_and_field(read_text):
     table = read_text(TEXT)
     assert table.field_of_view == pytest.approx((0, 0, 60 * 0.2 * 100, 80 * 0.1 * 125))
     assert table.metadata == {
-        "source": "elyra.txt",
+        "source": "blinks.txt",
         "format": "elyra",
         "camera_pixel_size": 125.0,
     }
@@ -81,10 +77,10 @@ def test_an_argument_goes_before_what_is_stated(read_text):
 def test_a_table_without_footer_has_the_field_of_its_rows(read_text):
     table = read_text("\n".join([HEADER, *ROWS]))
     assert table.field_of_view == (80, 150, 481, 991)
-    assert table.metadata == {"source": "elyra.txt", "format": "elyra"}
+    assert table.metadata == {"source": "blinks.txt", "format": "elyra"}
 
 
-def test_a_third_dimension_has_an_uncertainty_of_its_own(read_text):
+def test_a_third_dimension_has_an_uncertainty_of_its_own(read_text, as_lists):
     table = read_text(
         "First Frame\tPosition X [nm]\tPosition Y [nm]\tPosition Z [nm]\tPrecision [nm]\t"
         "Precision Z [nm]\tPSF width [nm]\n1\t10\t20\t-300\t8\t40\t300\n"
@@ -106,7 +102,7 @@ def test_a_third_dimension_has_an_uncertainty_of_its_own(read_text):
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_newlines_delimiters_and_marks_may_differ(read_text, newline, delimiter, mark):
     text = newline.join([HEADER, *ROWS, ""]).replace("\t", delimiter).encode()
-    assert recognizes(Path(), mark + text)
+    assert recognizes(io.BytesIO(mark + text), mark + text)
     assert read_text(mark + text).x.tolist() == [150.5, 990.0]
 
 
@@ -126,9 +122,8 @@ def test_a_unit_of_the_header_is_heeded(read_text):
     [
         ("X [nm]", "X [inch]", r"unit of column 'Position X \[inch\]' is unknown"),
         ("X [nm]", "X", "unit of column 'Position X' is unknown"),
-        ("Y [nm]", "X [nm]", r"'Position X \[nm\]' is the second column that means x"),
-        ("Position Y [nm]", "Place", "no column 'y'"),
-        ("Index", "", "column 1 has no name"),
+        ("Y [nm]", "X [nm]", "no column means y"),
+        ("Position Y [nm]", "Place", "no column means y: there are 'Index'"),
         ("Index", "x [nm]", r"'Position X \[nm\]' is the second column that means x"),
         ("150.5", "abc", r"line 2, column 'Position X \[nm\]': 'abc' is not a number"),
         ("990.0", "990,0", r"line 3, column 'Position X \[nm\]': '990,0' .*decimal comma"),
@@ -145,7 +140,7 @@ def test_a_unit_of_the_header_is_heeded(read_text):
 )
 def test_what_is_wrong_is_named_with_its_place(read_text, old, new, message):
     assert old in TEXT
-    with pytest.raises(FileFormatError, match=rf"elyra\.txt: .*{message}"):
+    with pytest.raises(FileFormatError, match=rf"blinks\.txt: .*{message}"):
         read_text(TEXT.replace(old, new, 1))
 
 
@@ -160,16 +155,11 @@ def test_pixels_are_those_that_are_stated_or_asked_for(read_text):
 
 def test_empty_files_and_headers_alone_are_no_tables(read_text):
     for text in ("", "\n", "\0", HEADER, f"{HEADER}\n"):
-        with pytest.raises(FileFormatError, match=r"elyra\.txt: "):
+        with pytest.raises(FileFormatError, match=r"blinks\.txt: "):
             read_text(text)
     table = read_text(f"{HEADER}\r\n\0{FOOTER}")
     assert len(table) == 0
     assert table["frame"].dtype == np.int64
-
-
-def test_another_encoding_is_named(read_text):
-    with pytest.raises(FileFormatError, match="UTF-16"):
-        read_text(TEXT.encode("utf-16"))
 
 
 def test_a_table_of_several_blocks_ends_at_its_nul(read_text):
@@ -188,13 +178,8 @@ def test_the_nul_may_stand_at_the_beginning_of_a_block(read_text):
         read_text(f"{table[:-1]} \0{FOOTER}")
 
 
-def test_lines_may_end_in_a_carriage_return_alone(read_text):
-    table = read_text(TEXT.replace("\r\n", "\r").replace("\n", "\r"))
-    assert (len(table), table.x[0]) == (2, 150.5)
-
-
 @pytest.mark.filterwarnings("ignore::smlmkit.errors.UnusedRowsWarning")
-def test_a_cut_file_never_gives_other_rows(read_text):
+def test_a_cut_file_never_gives_other_rows(read_text, as_lists):
     content = TEXT.encode("latin-1")
     n_table = content.index(b"\0")
     complete = read_text(TEXT)
@@ -215,21 +200,6 @@ def test_a_cut_file_never_gives_other_rows(read_text):
     assert n_errors > len(HEADER)
 
 
-@pytest.mark.filterwarnings("ignore::smlmkit.errors.UnusedRowsWarning")
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, len(TEXT) - 1), st.integers(0, 255))
-def test_a_changed_byte_is_read_or_refused(tmp_path_factory, place, value):
-    content = bytearray(TEXT.encode("latin-1"))
-    content[place] = value
-    path = tmp_path_factory.getbasetemp() / "changed.txt"
-    path.write_bytes(content)
-    try:
-        table = read(path, field_of_view=(-1e12, -1e12, 1e12, 1e12))
-    except SmlmkitError:
-        return
-    assert {"x", "y"} <= set(table)
-
-
 @pytest.mark.parametrize(
     "head",
     [
@@ -245,7 +215,7 @@ def test_a_changed_byte_is_read_or_refused(tmp_path_factory, place, value):
     ],
 )
 def test_other_files_are_not_recognized(head):
-    assert not recognizes(Path("elyra.txt"), head)
+    assert not recognizes(io.BytesIO(head), head)
 
 
 def test_the_real_file_is_read(real_data):
@@ -253,7 +223,7 @@ def test_the_real_file_is_read(real_data):
     content = path.read_bytes()
     lines = content.partition(b"\0")[0].splitlines()
     table = read(path)
-    assert recognizes(path, content)
+    assert recognizes(io.BytesIO(content), content)
     assert len(table) == len(lines) - 1 == 15
     # b"1\t1\t1\t0\t15850.6\t23502.1\t8.6\t472\t5.33\t0.28\t110.0\t1\t1" is its second line.
     assert lines[1].split(b"\t")[4:6] == [b"15850.6", b"23502.1"]

@@ -22,17 +22,10 @@ from yaozarrs import validate_zarr_store
 from smlmkit.errors import FileFormatError, InvalidInputError, InvalidTypeError, OutputError
 from smlmkit.grid import PixelGrid
 from smlmkit.images import grid_of, to_image
-from smlmkit.io.ome_zarr import (
-    ImageLayout,
-    create_ome_zarr,
-    halve,
-    layout_of,
-    level_shapes,
-    open_level,
-    read_image,
-    shard_files,
-    write_ome_zarr,
-)
+from smlmkit.io.image_layout import ImageLayout, layout_of
+from smlmkit.io.ome_zarr import open_level, read_image, shard_files, write_ome_zarr
+from smlmkit.io.ome_zarr_creation import create_ome_zarr
+from smlmkit.io.pyramids import halve, level_shapes
 
 NGFF = ["0.5", "0.4"]
 SLICES = [-150.0, -50.0, 50.0]

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from smlmkit.errors import FileFormatError, InvalidInputError, OutputError, UnusedRowsWarning
-from smlmkit.io.picasso import read, recognizes, write
+from smlmkit.io import picasso
+from smlmkit.io.picasso import read, write
 from smlmkit.io.tables import read_localizations
 from smlmkit.localizations import Localizations
 
@@ -184,27 +185,26 @@ def test_a_table_of_another_kind_is_named(make_file, columns, rows, message):
         read_localizations(make_file(columns, rows))
 
 
-def test_other_hdf5_files_are_told_apart(tmp_path):
+def test_other_hdf5_files_are_told_apart(tmp_path, is_recognized):
     path = tmp_path / "other.h5"
     with h5py.File(path, "w") as file:
         file["data/xyz"] = np.zeros((3, 3))
-    assert not recognizes(path, path.read_bytes())
+    assert not is_recognized(picasso, path)
     with pytest.raises(FileFormatError, match="no dataset /locs: there are data"):
         read(path)
     with h5py.File(path, "w") as file:
         file["locs/x_nm"] = np.zeros(3)
-    assert not recognizes(path, path.read_bytes())
+    assert not is_recognized(picasso, path)
     with pytest.raises(FileFormatError, match="/locs is a group of x_nm, expected a table as Pic"):
         read(path)
 
 
-def test_it_is_recognized_by_its_content(make_file):
+def test_it_is_recognized_by_its_content(make_file, is_recognized):
     path = make_file()
     content = path.read_bytes()
-    assert recognizes(path, content)
-    assert not recognizes(path, b"x,y\n1,2\n")
+    assert is_recognized(picasso, path)
     path.write_bytes(content[: len(content) // 2])
-    assert not recognizes(path, content)
+    assert not is_recognized(picasso, path)
 
 
 def _write_pandas_table(path, names):
@@ -216,11 +216,11 @@ def _write_pandas_table(path, names):
         file["locs/table"].attrs["values_block_0_kind"] = np.bytes_(names)
 
 
-def test_tables_that_pandas_wrote_are_read(tmp_path):
+def test_tables_that_pandas_wrote_are_read(tmp_path, is_recognized):
     path = tmp_path / "locs.hdf5"
     path.with_suffix(".yaml").write_text(SIDECAR)
     _write_pandas_table(path, pickle.dumps(["x", "y", "lpx"], 0))
-    assert recognizes(path, path.read_bytes())
+    assert is_recognized(picasso, path)
     table = read(path)
     assert table.columns == ("x", "y", "uncertainty_x", "frame")
     assert table.x.tolist() == [50.0, 500.0]
@@ -232,7 +232,7 @@ def test_tables_that_pandas_wrote_are_read(tmp_path):
         file["locs/block0_values"] = np.array([[0], [7]], np.uint32)
         file["locs/block1_items"] = np.array([b"x", b"y"])
         file["locs/block1_values"] = np.array([[0, 9.25], [4.5, 3.0]], np.float32)
-    assert recognizes(path, path.read_bytes())
+    assert is_recognized(picasso, path)
     assert read(path)["frame"].tolist() == [0, 7]
     assert read(path).y.tolist() == [975.0, 350.0]
 
@@ -246,9 +246,9 @@ class _Harm:
     ("names", "message"),
     [
         (pickle.dumps([_Harm()], 0), r"damaged: it holds more than texts \(GLOBAL\)"),
-        (pickle.dumps(["x", "y"], 0), r"columns x, y of /locs are stored in the shape \(2, 3\)"),
+        (pickle.dumps(["x", "y"], 0), r"columns x, y are stored in the shape \(2, 3\)"),
         (pickle.dumps({"x": "y"}, 0), r"more than texts \(DICT\)"),
-        (pickle.dumps(["x", "y", "frame"], 0), "/locs has two columns 'frame'"),
+        (pickle.dumps(["x", "y", "frame"], 0), "two columns are named 'frame'"),
         (b"(lp0\nVx", "damaged"),
         (b"", "damaged"),
     ],
@@ -315,7 +315,46 @@ def test_a_claim_of_more_rows_than_the_file_holds_is_refused(tmp_path, options):
         file.create_dataset("locs", (10**12,), np.dtype(COLUMNS), **options)
         file["locs"][:2] = np.array(ROWS, COLUMNS)
     with pytest.raises(FileFormatError, match=r"/locs claims 20,000,000,000,000 bytes"):
-        read_localizations(path)
+        read(path, pixel_size=100)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (1000,)}, {"chunks": (999,), "shuffle": True}])
+@pytest.mark.parametrize("userblock_size", [0, 1024])
+def test_rows_are_the_same_however_they_are_stored(tmp_path, options, userblock_size):
+    n_rows = 50_001
+    kind = np.dtype(
+        {
+            "names": ["frame", "x", "y", "lpx", "lpy", "valid"],
+            "formats": ["u4", ">f4", "f8", "f4", "<f4", "?"],
+            "offsets": [0, 5, 16, 24, 28, 33],
+            "itemsize": 40,
+        }
+    )
+    rows = np.zeros(n_rows, kind)
+    random = np.random.default_rng(0)
+    for name in kind.names:
+        rows[name] = random.integers(0, 2 if name == "valid" else 1000, n_rows)
+    path = tmp_path / "locs.hdf5"
+    with h5py.File(path, "w", userblock_size=userblock_size) as file:
+        file.create_dataset("locs", data=rows, **options)
+    table = read(path, pixel_size=100, field_of_view=(0, 0, 1e6, 1e6))
+    for name, own, factor in [("uncertainty_x", "lpx", 100), ("frame", "frame", 1)]:
+        np.testing.assert_array_equal(table[name], rows[own] * factor)
+    for name in "xy":
+        np.testing.assert_array_equal(table[name], (rows[name].astype(np.float64) + 0.5) * 100)
+    np.testing.assert_array_equal(table["valid"], rows["valid"])
+
+
+def test_a_file_that_ends_within_its_rows_is_refused(make_file):
+    path = make_file(rows=ROWS * 10_000)
+    with h5py.File(path) as file:
+        layout = [file["locs"].id.get_offset(), file["locs"].nbytes]
+    content = bytearray(path.read_bytes())
+    address = content.index(b"".join(number.to_bytes(8, "little") for number in layout))
+    content[address : address + 8] = (len(content) - 100).to_bytes(8, "little")
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"damaged|ends before its row"):
+        read(path)
 
 
 def test_columns_of_an_impossible_layout_are_refused(make_file):
@@ -337,7 +376,7 @@ def test_a_compression_that_is_not_installed_is_named(make_file):
     assert content[place : place + 2] == b"\1\0"
     content[place : place + 2] = (32766).to_bytes(2, "little")
     path.write_bytes(content)
-    with pytest.raises(FileFormatError, match=r"'deflate' \(HDF5 filter 32766\), .* not installed"):
+    with pytest.raises(FileFormatError, match=r"'deflate' \(HDF5 filter 32766\)"):
         read(path)
 
 

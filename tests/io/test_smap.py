@@ -9,7 +9,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from smlmkit.errors import FileFormatError, UnusedRowsWarning
-from smlmkit.io import _mat5, smap
+from smlmkit.io import _common, smap
 
 LOC = {
     "xnm": np.array([150.0, 990.0], "f4"),
@@ -59,7 +59,7 @@ def make_file(request, tmp_path):
 
 def recognizes(path):
     with path.open("rb") as handle:
-        return smap.recognizes(path, handle.read(65536))
+        return smap.recognizes(handle, handle.read(65536))
 
 
 def test_fields_become_columns_from_the_corner_of_the_first_pixel(make_file):
@@ -107,6 +107,8 @@ def test_the_real_file_agrees_with_its_bytes(real_data):
     assert first["uncertainty_y"] == pytest.approx(48.649525, rel=1e-7)
     assert first["uncertainty_z"] == pytest.approx(107.57328, rel=1e-7)
     assert first["sigma_x"] == first["sigma_y"] == 104
+    assert table["frame"].max() == 1000
+    assert table.metadata["n_frames"] == 1001  # one more than its numberOfFrames
 
 
 def test_the_real_file_reads_the_same_from_older_matlab(real_data, tmp_path):
@@ -118,6 +120,18 @@ def test_the_real_file_reads_the_same_from_older_matlab(real_data, tmp_path):
     write_mat5(older, loc, info, do_compression=True)
     with pytest.warns(UnusedRowsWarning):
         assert smap.read(older) == smap.read(path)
+
+
+@pytest.mark.parametrize(("stated", "n_frames"), [(3, 7), (7, 7), (8, 8)])
+def test_there_are_as_many_frames_as_the_last_one_shows(make_file, stated, n_frames):
+    table = smap.read(make_file(info=INFO | {"numberOfFrames": float(stated)}))
+    assert table["frame"].max() == 6
+    assert table.metadata["n_frames"] == n_frames
+
+
+def test_without_frames_there_are_as_many_as_are_stated(make_file):
+    table = smap.read(make_file({name: LOC[name] for name in ("xnm", "ynm")}))
+    assert table.metadata["n_frames"] == 9
 
 
 def test_errors_of_each_axis_go_before_what_holds_for_both(make_file):
@@ -164,7 +178,9 @@ def test_a_pixel_size_that_nobody_states_is_asked_for(make_file, info):
 
 @pytest.mark.parametrize("size", [0.0, -0.1, np.nan, np.inf, 1e308, [0.1, 0.1, 0.1], []])
 def test_a_pixel_size_that_is_no_size_is_named(make_file, size):
-    with pytest.raises(FileFormatError, match="as cam_pixelsize_um, expected one or two positive"):
+    with pytest.raises(
+        FileFormatError, match=r"as cam_pixelsize_um, (expected 1 or 2|no sizes of a)"
+    ):
         smap.read(make_file(info=INFO | {"cam_pixelsize_um": size}))
 
 
@@ -195,6 +211,9 @@ def test_what_is_empty_or_holds_no_numbers_is_left_out(tmp_path):
     with h5py.File(newer, "r+") as file:
         file["saveloc/loc/none"] = np.zeros(2, np.uint64)  # its shape, as MATLAB writes it
         file["saveloc/loc/part/of"] = 1
+        text = file.create_dataset("saveloc/loc/text", data=np.array([[97], [98]], np.uint16))
+        text.attrs["MATLAB_class"] = np.bytes_(b"char")
+        file["saveloc/loc/phot"].attrs["MATLAB_class"] = np.bytes_(b"single")
     assert smap.read(older).columns[:3] == ("x", "y", "frame")
     assert set(smap.read(older)) == set(smap.read(newer))
     assert not {"none", "text", "part"} & set(smap.read(older))
@@ -204,7 +223,7 @@ def test_a_file_without_rows_has_the_region_of_the_camera(make_file):
     path = make_file({name: values[:0] for name, values in LOC.items()})
     assert len(smap.read(path)) == 0
     assert smap.read(path).field_of_view == (0, 0, 500, 1000)
-    with pytest.raises(FileFormatError, match="needs a field_of_view"):
+    with pytest.raises(FileFormatError, match="pass field_of_view="):
         smap.read(make_file({"xnm": np.empty(0), "ynm": np.empty(0)}, {"cam_pixelsize_um": 0.1}))
 
 
@@ -278,7 +297,7 @@ def test_other_mat_files_are_not_recognized(tmp_path):
     with h5py.File(path, "w") as file:
         file["locs"] = [1, 2]
     assert not recognizes(path)
-    with pytest.raises(FileFormatError, match="holds no structure 'saveloc'"):
+    with pytest.raises(FileFormatError, match="no dataset /saveloc/loc: there are locs"):
         smap.read(path)
 
 
@@ -336,7 +355,9 @@ def test_scipy_finds_the_same_numbers(tmp_path, order):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shape": (1, 10**9)}, r"an array of \(1, 1000000000\) holds 2 numbers"),
+        ({"shape": (1, 3)}, r"an array of \(1, 3\) holds 2 numbers"),
+        ({"shape": (1, 10**9)}, "field 'xnm' claims 8,000,000,000 bytes of memory"),
+        ({"shape": (2**31 - 1,) * 99}, "field 'xnm' claims [0-9,]+ bytes of memory"),
         ({"shape": (-1, -2)}, "the shape"),
         ({"shape": (2,)}, "the shape"),
         ({"bg": struct.pack("<II", 14, 2**32 - 1)}, r"claims 4,294,967,295 bytes, \d+ are there"),
@@ -374,9 +395,42 @@ def test_a_compression_bomb_is_refused(tmp_path, monkeypatch):
     path.write_bytes(by_hand("<")[:128] + element("<", 15, bomb))
     assert len(bomb) < 20_000
     assert len(smap.read(path, pixel_size=2)) == 10**6  # no more than small
-    monkeypatch.setattr(_mat5, "_SMALL_BYTES", 2**20)
+    monkeypatch.setattr(_common, "_SMALL_BYTES", 2**20)
     with pytest.raises(FileFormatError, match=r"'saveloc' become more than [\d,]+, which no"):
         smap.read(path, pixel_size=2)
+
+
+def test_bytes_that_become_doubles_are_counted_as_doubles(tmp_path, monkeypatch):
+    path = tmp_path / "a.mat"
+    path.write_bytes(by_hand("<", shape=(1, 50_000), stored=bytes(50_000)))
+    assert len(smap.read(path, pixel_size=2)) == 50_000
+    monkeypatch.setattr(_common, "_SMALL_BYTES", 600_000)
+    monkeypatch.setattr(_common, "_HIGHEST_COMPRESSION", 1)
+    with pytest.raises(FileFormatError, match=r"'ynm' claims 400,000 .* all before it 800,000"):
+        smap.read(path, pixel_size=2)
+
+
+def test_several_tables_in_one_file_are_refused(tmp_path):
+    path = tmp_path / "a_sml.mat"
+    records = np.empty(2, [("xnm", object), ("ynm", object)])
+    records["xnm"] = records["ynm"] = [np.ones(3), np.ones(3)]
+    savemat(path, {"saveloc": {"loc": records, "file": {"info": INFO}}})
+    with pytest.raises(FileFormatError, match=r"saveloc\.loc holds 2 structures, expected one"):
+        smap.read(path)
+
+
+def test_what_is_compressed_twice_is_not_looked_into(tmp_path):
+    path = tmp_path / "a.mat"
+    once = zlib.compress(element("<", 15, zlib.compress(structure("<", b"saveloc"))))
+    path.write_bytes(by_hand("<")[:128] + element("<", 15, once))
+    with pytest.raises(FileFormatError, match=r"no variable 'saveloc'"):
+        smap.read(path)
+
+
+def test_numbers_of_any_size_are_reckoned_with_in_silence(make_file):
+    path = make_file(LOC | {"z": [1e308, 1.0], "xnm": [1e308, 900.0]})
+    with pytest.warns(UnusedRowsWarning):
+        assert smap.read(path)["z"].tolist() == [800]
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -421,7 +475,7 @@ def test_nothing_is_read_from_other_files(tmp_path, place, link):
         file.copy(place, file, "other")
         del file[place]
         file[place] = link
-    with pytest.raises(FileFormatError, match=r"link|holds no structure"):
+    with pytest.raises(FileFormatError, match=r"is a link|no structure"):
         smap.read(path)
 
 

@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from smlmkit.errors import FileFormatError
+from smlmkit.errors import FileFormatError, UnusedRowsWarning
 from smlmkit.io import decode, picasso, smappy
-from smlmkit.io.smappy import read, recognizes
+from smlmkit.io.smappy import read
 
 CAMERA = {"camera": {"pixelsize_um": 0.1, "roi": [2, 3, 30, 20]}, "pixelsize_nm": 100.0}
 COLUMNS = {
@@ -98,9 +98,12 @@ def test_an_unknown_pixel_size_is_asked_for(make_file, metadata):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ("[", "attribute metadata is not an object in JSON"),
-        ("7", "attribute metadata is not an object in JSON"),
-        ("[" * 100_000, "attribute metadata is not an object in JSON"),
+        ("[", "attribute metadata is not readable as JSON"),
+        ("7", "attribute metadata is 7, expected an object in JSON"),
+        ('["ab"]', "attribute metadata is .'ab'., expected an object in JSON"),
+        ("[" * 100_000, "attribute metadata is not readable as JSON"),
+        ({"pixelsize_nm": "12"}, "states 12 as pixelsize_nm"),
+        ({"pixelsize_nm": True}, "states True as pixelsize_nm"),
         ({"pixelsize_nm": -1}, "states -1 as pixelsize_nm"),
         ({"pixelsize_nm": [1, 2, 3]}, "expected 1 or 2 numbers"),
         ({"pixelsize_nm": "wide"}, "states wide as pixelsize_nm"),
@@ -127,6 +130,18 @@ def test_a_column_of_another_kind_is_named(make_file, columns, message):
         read(make_file(COLUMNS | columns))
 
 
+def test_numbers_of_any_size_are_reckoned_with_in_silence(make_file):
+    with pytest.warns(UnusedRowsWarning):
+        table = read(make_file({"x_pix": [1e308, 2.5], "y_pix": [4.0, 5.0]}))
+    assert table.x.tolist() == [300]
+
+
+def test_a_region_that_is_none_does_not_count(make_file):
+    for roi in ([2, 3, 0, 20], [1e308, 1e308, 1e308, 1e308]):
+        table = read(make_file(metadata=CAMERA | {"camera": {"roi": roi}}))
+        assert table.field_of_view == (350, 300, 2051, 1051)
+
+
 def test_a_column_in_another_file_is_not_followed(make_file, tmp_path):
     path = make_file()
     with h5py.File(path, "r+") as file:
@@ -135,15 +150,15 @@ def test_a_column_in_another_file_is_not_followed(make_file, tmp_path):
         read(path)
 
 
-def test_a_file_without_rows_is_an_empty_table(make_file):
+def test_a_file_without_rows_is_an_empty_table(make_file, is_recognized):
     path = make_file({})
-    assert recognizes(path, path.read_bytes())
+    assert is_recognized(smappy, path)
     assert len(read(path)) == 0
 
 
-def test_it_is_told_from_other_formats(make_file, tmp_path):
+def test_it_is_told_from_other_formats(make_file, tmp_path, is_recognized):
     path = make_file()
-    assert [module.recognizes(path, path.read_bytes()) for module in (smappy, picasso, decode)] == [
+    assert [is_recognized(module, path) for module in (smappy, picasso, decode)] == [
         True,
         False,
         False,
@@ -151,16 +166,16 @@ def test_it_is_told_from_other_formats(make_file, tmp_path):
     other = tmp_path / "other.h5"
     with h5py.File(other, "w") as file:
         file["locs"] = np.zeros(2, [("x", "f4"), ("y", "f4")])
-    assert not recognizes(other, other.read_bytes())
+    assert not is_recognized(smappy, other)
     with pytest.raises(FileFormatError, match="no group /locs of columns, as SMAPpy"):
         read(other)
 
 
-def test_a_file_that_is_cut_off_anywhere_is_refused(make_file):
+def test_a_file_that_is_cut_off_anywhere_is_refused(make_file, is_recognized):
     path = make_file()
     content = path.read_bytes()
     for size in [*range(0, len(content), 397), len(content) - 1]:
         path.write_bytes(content[:size])
-        assert not recognizes(path, content)
+        assert not is_recognized(smappy, path)
         with pytest.raises(FileFormatError, match=r"locs\.hdf5: the HDF5 file is damaged"):
             read(path)

@@ -1,3 +1,4 @@
+import io
 import json
 import struct
 import zipfile
@@ -8,9 +9,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from smlmkit.errors import FileFormatError, InvalidInputError, SmlmkitError
-from smlmkit.io import smlm
-from smlmkit.io.smlm import read, recognizes, write
+from smlmkit.errors import FileFormatError, InvalidInputError, SmlmkitError, UnusedRowsWarning
+from smlmkit.io import _common, _smlm_archive, _smlm_manifest, _smlm_tables, _smlm_writing, smlm
+from smlmkit.io.smlm import read, write
 from smlmkit.localizations import Localizations
 
 PACKED = [("frame", "<u4"), ("x", "<f4"), ("y", "<f8")]
@@ -177,7 +178,7 @@ def test_columns_of_many_numbers_a_row_are_left_out(make):
         "shape": [1, [4, "5"], 1, 1],
         "units": ["", "photon", "nm", "nm"],
     }
-    table = read(make(packed.tobytes(), binary=binary))
+    table = read(make(packed.tobytes(), binary=binary, file={"offset": {"raw-patch": 100}}))
     assert as_lists(table) == {"frame": [5, 6], "x": [1, 2], "y": [3, 4]}
 
 
@@ -286,7 +287,7 @@ def test_text_without_a_header_is_named_by_the_places_of_its_columns(make_text):
         ("x,z\n1,2\n", {}, "'a.bin' lacks the column x or y; there are x, z"),
         ("", {}, "there is no line 1, which names the columns"),
         ("", {"header_row": -1}, "lacks the column x or y; there are 0"),
-        ("x,y\n", {}, "a table without usable rows needs a field_of_view"),
+        ("x,y\n", {}, "a table without usable rows has no field of view: pass field_of_view="),
         ("x,y\n1,2\n", {"header_row": 2}, "there is no line 3"),
         ("x,y\n1,2\n", {"header_row": 10**6}, "header_row of 'a.bin' is 1000000, expected 1000"),
         ("x,y\n1,2\n", {"delimiter": "::"}, "'a.bin' has the delimiter '::'"),
@@ -330,11 +331,16 @@ def test_the_rows_of_a_text_that_are_stated_must_be_there(make_text):
         ({"files": [FILE | {"rows": -2}]}, "rows of 'a.bin' is -2, not a whole number from 0"),
         ({"files": [FILE | {"rows": 1.5}]}, "rows of 'a.bin' is 1.5, not a whole"),
         ({"files": [FILE | {"rows": True}]}, "rows of 'a.bin' is True, not a number"),
+        ({"files": [FILE | {"rows": "0_2"}]}, "rows of 'a.bin' is '0_2', not a number"),
+        ({"files": [FILE | {"rows": "٢"}]}, "rows of 'a.bin' is '٢', not a number"),
+        ({"files": [FILE | {"rows": [2]}]}, r"rows of 'a.bin' is \[2\], not a number"),
+        ({"files": [FILE | {"rows": 10**400}]}, "rows of 'a.bin' is 1000.*, not a number"),
+        ({"files": [FILE | {"name": "n" * 1001}]}, "a name longer than 1,000 letters"),
         ({"files": [FILE | {"rows": None}]}, "rows of 'a.bin' is None, not a number"),
         ({"files": [FILE | {"rows": "9" * 4000}]}, "rows of 'a.bin' is '999.*, not a number"),
         ({"files": [FILE | {"offset": {"x": "far"}}]}, "offset of 'x' in 'a.bin' is 'far', not a"),
         ({"files": [FILE | {"offset": {"x": float("nan")}}]}, "offset of 'x' in 'a.bin' is nan"),
-        ({"files": [FILE | {"offset": {"q": 1}}]}, "'a.bin' has an offset for 'q' only"),
+        ({"files": [FILE | {"offset": {"q": 1}}]}, "'a.bin' has an offset for 'q', but no such"),
         ({"files": [FILE | {"offset": [1]}]}, r"offset of 'a.bin' in manifest.json is \[1\]"),
         ({"formats": {"f": 7}}, "format 'f' in manifest.json is 7, not an object"),
         ({"formats": None}, "the format 'f' of 'a.bin' is not described"),
@@ -355,6 +361,7 @@ def test_a_bad_manifest_is_named(make, manifest, message):
     [
         ({"headers": ["x", "x", "y"]}, "two columns of 'a.bin' are named 'x'"),
         ({"headers": ["frame", "", "y"]}, "a column of 'a.bin' has no name"),
+        ({"headers": ["frame", "x" * 1001, "y"]}, "a column of 'a.bin' has an endless name"),
         ({"headers": ["frame", 7, "y"]}, "a column of 'a.bin' has no name"),
         (
             {"headers": ["frame", "x", "z"]},
@@ -387,7 +394,7 @@ def test_a_bad_description_of_columns_is_named(make, binary, message):
         (b"", "not readable as JSON"),
         (b"[" * 100_000, "not readable as JSON"),
         (b'{"format_version": "0.2", "files": "\xff"}', "not readable as JSON"),
-        (b"[]", "states no format_version"),
+        (b"[]", r"manifest.json is \[\], expected an object"),
         (b"{}", "states no format_version"),
         (b"1" * 10_000, "not readable as JSON"),
         (b" " * (2**24 + 1), "manifest.json is larger than 16,777,216 bytes"),
@@ -401,27 +408,29 @@ def test_a_manifest_that_is_none_is_named(tmp_path, manifest, message):
         read(path)
 
 
-def test_an_archive_without_a_manifest_is_not_recognized(tmp_path):
+def test_an_archive_without_a_manifest_is_not_recognized(tmp_path, is_recognized):
     path = tmp_path / "blinks.smlm"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.bin", "")
-    assert not recognizes(path, path.read_bytes())
+    assert not is_recognized(smlm, path)
     with pytest.raises(FileFormatError, match=r"blinks\.smlm: no 'manifest.json' in the archive"):
         read(path)
 
 
-def test_an_archive_is_recognized_wherever_its_manifest_stands_and_if_cut(make, tmp_path):
+def test_an_archive_is_recognized_wherever_its_manifest_stands_and_if_cut(
+    make, tmp_path, is_recognized
+):
     path = make()
     content = path.read_bytes()
-    assert recognizes(path, content)
-    assert recognizes(path, content[:60])
+    assert is_recognized(smlm, path)
+    assert smlm.recognizes(io.BytesIO(content[:60]), content[:60])
     last = tmp_path / "last.smlm"
     with zipfile.ZipFile(last, "w") as archive:
         archive.writestr("a.bin", bytes(70_000))
         archive.writestr("manifest.json", "{}")
-    assert recognizes(last, last.read_bytes()[:65_536])
+    assert is_recognized(smlm, last)
     last.write_bytes(content[:4] + bytes(60))
-    assert not recognizes(last, last.read_bytes())
+    assert not is_recognized(smlm, last)
 
 
 def test_members_of_one_name_are_refused(make):
@@ -429,6 +438,18 @@ def test_members_of_one_name_are_refused(make):
         path = make(members={"a.bin": b""})
     with pytest.raises(FileFormatError, match="two members of the archive have the same name"):
         read(path)
+
+
+@pytest.mark.parametrize("unit", ["m", "nm"])
+def test_numbers_of_any_size_are_reckoned_with_in_silence(make, unit):
+    """Nothing is finite of what becomes more than 1e308 nm, and a signalling NaN is no number."""
+    content = np.array([(1, 5, 6), (1, 1e308, 7)], "f8,f8,f8")
+    content["f0"] = np.frombuffer(b"\1\0\0\0\0\0\xf0\x7f", "f8")
+    binary = {"headers": ["z", "x", "y"], "dtype": ["float64"] * 3, "units": [unit] * 3}
+    path = make(content.tobytes(), binary=binary, file={"offset": {"z": 1}})
+    with pytest.warns(UnusedRowsWarning):
+        table = read(path, field_of_view=(0, 0, 1e10, 1e10))
+    assert np.isnan(table["z"]).all()
 
 
 def test_other_compressions_and_encryption_are_refused(make):
@@ -452,35 +473,81 @@ def test_a_changed_byte_of_a_table_is_found(make):
 
 
 def test_a_bomb_is_refused_before_it_is_read(make, monkeypatch):
-    monkeypatch.setattr(smlm, "_LARGE_TABLE_BYTES", 2**20)
+    monkeypatch.setattr(_common, "_SMALL_BYTES", 2**20)
     rows = 2**17  # 2 MiB of zeros, and some kB of archive
     path = make(bytes(16 * rows), file={"rows": rows}, compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 2**14
-    monkeypatch.setattr(smlm, "_read_member", refuse_all_but_the_manifest(smlm._read_member))
-    with pytest.raises(FileFormatError, match="cannot hold the 3,145,728 bytes of tables"):
+    refuse_to_read_tables(monkeypatch)
+    with pytest.raises(FileFormatError, match=r"'a\.bin' claims 3,145,728 bytes of memory"):
         read(path)
 
 
-def refuse_all_but_the_manifest(read_member):
-    def read_manifest(path, archive, member):
-        assert member.filename == "manifest.json"
-        return read_member(path, archive, member)
+def refuse_to_read_tables(monkeypatch, but=()):
+    read_member = _smlm_archive.Archive.read
 
-    return read_manifest
+    def read_these(archive, member):
+        assert member.filename in ("manifest.json", *but)
+        return read_member(archive, member)
+
+    monkeypatch.setattr(_smlm_archive.Archive, "read", read_these)
+
+
+def test_what_all_tables_claim_is_added_up(make, monkeypatch):
+    monkeypatch.setattr(_common, "_SMALL_BYTES", 2**20)
+    rows = 2**15
+    files = [
+        FILE | {"name": name, "channel": name, "rows": rows} for name in ("a.bin", "b.bin", "c.bin")
+    ]
+    zeros = bytes(16 * rows)
+    path = make(
+        zeros,
+        manifest={"files": files},
+        members={"b.bin": zeros, "c.bin": zeros},
+        compression=zipfile.ZIP_DEFLATED,
+    )
+    assert len(read(path, table="a.bin")) == rows
+    refuse_to_read_tables(monkeypatch, but=["a.bin"])
+    with pytest.raises(FileFormatError, match=r"'b\.bin' claims 786,432 .* it 1,572,864: no"):
+        read(path)
+
+
+def test_a_table_without_columns_is_named(make):
+    binary = {"columns": 0, "headers": [], "dtype": [], "shape": [], "units": []}
+    with pytest.raises(FileFormatError, match=r"'a\.bin' lacks the column x or y; there are none"):
+        read(make(b"", binary=binary, file={"rows": 0}))
+
+
+def test_a_table_is_not_read_twice_under_another_name(make):
+    files = [FILE, FILE | {"name": "./a.bin", "channel": "green"}]
+    with pytest.raises(FileFormatError, match="lists one table twice"):
+        read(make(manifest={"files": files}))
+
+
+def test_a_bomb_of_text_is_refused_before_it_is_parsed(make, monkeypatch):
+    monkeypatch.setattr(_common, "_SMALL_BYTES", 2**20)
+    path = make(
+        b"x,y\n" + b"1,2\n" * 80_000,
+        file={"rows": None},
+        manifest={"formats": {"f": TEXT}},
+        compression=zipfile.ZIP_DEFLATED,
+    )
+    monkeypatch.setattr(_smlm_tables, "read_columns", pytest.fail)
+    with pytest.raises(FileFormatError, match=r"'a\.bin' claims 1,280,024 bytes of memory"):
+        read(path)
 
 
 def test_a_member_that_holds_less_than_it_states_is_named(make):
-    path = make(compression=zipfile.ZIP_DEFLATED, file={"rows": 2**24})
+    path = make(compression=zipfile.ZIP_DEFLATED, file={"rows": 2**23})
     content = bytearray(path.read_bytes())
     entry = content.rfind(b"PK\x01\x02")
-    content[entry + 24 : entry + 28] = struct.pack("<I", 16 * 2**24)
+    content[entry + 24 : entry + 28] = struct.pack("<I", 16 * 2**23)
     path.write_bytes(content)
-    with pytest.raises(FileFormatError, match=r"'a.bin' ends after 32 of 268,435,456 bytes|CRC"):
+    with pytest.raises(FileFormatError, match=r"'a.bin' ends after 32 of 134,217,728 bytes|CRC"):
         read(path)
 
 
 def test_more_columns_than_anybody_has_are_refused(make, monkeypatch):
-    monkeypatch.setattr(smlm, "_MOST_COLUMNS", 5)
+    monkeypatch.setattr(_smlm_manifest, "_MOST_COLUMNS", 5)
     files = [FILE, FILE | {"name": "b.bin", "channel": "green"}]
     path = make(manifest={"files": files}, members={"b.bin": ROWS.tobytes()})
     with pytest.raises(FileFormatError, match="its tables have 6 columns together"):
@@ -529,7 +596,7 @@ def test_a_table_comes_back_exactly_with_its_field_metadata_and_kinds(tmp_path, 
 
 
 def test_tables_larger_than_what_is_packed_at_a_time_come_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(smlm, "_ROWS_AT_A_TIME", 3)
+    monkeypatch.setattr(_smlm_writing, "_ROWS_AT_A_TIME", 3)
     table = Localizations({"x": np.arange(8.0), "y": np.arange(8.0) ** 2, "tilt": range(-4, 4)})
     assert read(written(tmp_path, table)) == table
 

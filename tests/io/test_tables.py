@@ -197,47 +197,51 @@ HEADERS = {
 }
 
 
-def recognized_by(path):
-    """Name all formats whose modules recognize a file, whatever their order is."""
-    head = path.read_bytes()[:65536]
-    modules = {name: f"smlmkit.io.{known.module}" for name, known in _FORMATS.items()}
-    return [
-        name
-        for name, module in modules.items()
-        if name != "parquet" and importlib.import_module(module).recognizes(path, head)
-    ]
+@pytest.fixture
+def recognized_by(is_recognized):
+    """Give a function that names the formats that recognize a file, whatever their order is."""
+    modules = {
+        name: importlib.import_module(f"smlmkit.io.{known.module}")
+        for name, known in _FORMATS.items()
+    }
+    return lambda path: [name for name, module in modules.items() if is_recognized(module, path)]
 
 
 @pytest.mark.parametrize("name", REAL_FILES)
-def test_a_real_file_is_recognized_by_its_own_format_only(real_data, name):
+def test_a_real_file_is_recognized_by_its_own_format_only(real_data, name, recognized_by):
     path = real_data / "formats" / name
     assert find_format(path) == REAL_FILES[name]
     assert recognized_by(path) == [REAL_FILES[name]]
 
 
 @pytest.mark.parametrize("header", HEADERS, ids=HEADERS.values())
-def test_a_header_is_recognized_by_its_own_format_only(tmp_path, header):
+def test_a_header_is_recognized_by_its_own_format_only(tmp_path, header, recognized_by):
     path = tmp_path / "table"
     path.write_text(header)
     assert find_format(path) == HEADERS[header]
     assert recognized_by(path) == [HEADERS[header]]
 
 
-def test_what_is_no_table_is_recognized_by_none(tmp_path):
+def test_what_is_no_table_is_recognized_by_none(tmp_path, recognized_by):
+    no_known_format = "its beginning is that of no known format"
     contents = {
-        "notes.txt": b"A wet day. x and y drift.",
-        "stack.tif": b"II*\0" + bytes(100),
-        "sheet.xls": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
-        "old.mat": b"MATLAB 5.0 MAT-file" + bytes(600),
-        "sheet.xlsx": b"PK\x03\x04" + bytes(100),
-        "broken.h5": b"\x89HDF\r\n\x1a\n" + bytes(100),
-        "settings.xml": b"<?xml version='1.0'?><localizations/>",
+        "notes.txt": (b"A wet day. x and y drift.", no_known_format),
+        "stack.tif": (b"II*\0" + bytes(100), no_known_format),
+        "sheet.xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), no_known_format),
+        "old.mat": (b"MATLAB 5.0 MAT-file" + bytes(600), "MAT"),
+        "sheet.xlsx": (b"PK\x03\x04" + bytes(100), "the .smlm archive is damaged"),
+        "broken.h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "the HDF5 file is damaged"),
+        "settings.xml": (b"<?xml version='1.0'?><localizations/>", no_known_format),
     }
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-        assert recognized_by(tmp_path / name) == []
-        with pytest.raises(FileFormatError, match=rf"{name}: .* no known format"):
-            find_format(tmp_path / name)
+    for name, (content, reason) in contents.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert recognized_by(path) == []
+        with pytest.raises(FileFormatError, match=f"{name}: .*{reason}") as of_finding:
+            find_format(path)
+        with pytest.raises(FileFormatError) as of_reading:
+            read_localizations(path)
+        assert str(of_reading.value) == str(of_finding.value)
 
 
 def test_looking_into_a_file_imports_what_may_read_it_only(tmp_path):

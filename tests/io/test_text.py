@@ -2,6 +2,7 @@ import csv
 import io
 import math
 from contextlib import suppress
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smlmkit.errors import FileFormatError
-from smlmkit.io import _text
+from smlmkit.io import _text, _text_blocks
 from smlmkit.io._text import (
     Column,
     head_lines,
@@ -61,16 +62,30 @@ def test_any_blanks_part_cells(read):
         read("1  2\n  3\n", delimiter=" ")
 
 
-@given(text=st.text("1 \t\n\r", max_size=60), size=st.integers(2, 9))
-@settings(max_examples=300, deadline=None)
-def test_blanks_are_one_space_wherever_blocks_end(tmp_path_factory, text, size):
-    path = tmp_path_factory.getbasetemp() / "blanks.txt"
+@given(
+    text=st.text('15.,-e"\n\r \tnaNx\0ä\xa0', max_size=60)
+    | st.lists(
+        st.sampled_from(["1", "-2.5", "", " 3 ", "NaN", '"4"', "x", ",", " ", "\t", "\n"])
+    ).map("".join),
+    delimiter=st.sampled_from(",\t "),
+    in_text=st.sampled_from([(), ("x",), ("y",)]),
+)
+@settings(max_examples=500, deadline=None)
+def test_blocks_are_read_as_in_plain_python_or_not_at_all(
+    tmp_path_factory, text, delimiter, in_text
+):
+    path = tmp_path_factory.getbasetemp() / "blocks.txt"
     path.write_bytes(text.encode())
-    with _text._RowsOfBlanks(path, 0, len(text)) as rows:
-        given = b"".join(iter(lambda: rows.read(size), b"")).decode()
-    assert [line.split(" ") for line in given.splitlines() if line] == [
-        line.split() for line in text.splitlines() if line.split()
-    ]
+    size = path.stat().st_size
+    layout = _text_blocks.RowLayout(2, {0: "x", 1: "y"}, in_text, delimiter, "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_text_blocks, "_BLOCK_BYTES", 7)
+        columns = _text_blocks.read_blocks(path, 0, size, layout)
+    if columns is not None:
+        lines = _text._lines_between(path, 0, size, 1, "utf-8")
+        rows = _text._split_rows(path, lines, 1, delimiter)
+        for name, expected in _text._read_slowly(path, rows, layout).items():
+            np.testing.assert_array_equal(columns[name], expected)
 
 
 def test_missing_values_are_nan(read):
@@ -150,6 +165,55 @@ def test_utf_16_is_named(tmp_path):
     (tmp_path / "a.csv").write_text("x,y", encoding="utf-16")
     with pytest.raises(FileFormatError, match="UTF-16: save it as UTF-8"):
         head_lines(tmp_path / "a.csv", 1)
+
+
+def hard_decimals(random):
+    """Give decimals that are hard to round: of all lengths and sizes, and near half-way points."""
+    for bits in random.integers(0, 0x7FF << 52, 2000):
+        number = float(np.int64(bits).view(np.float64))
+        half_way = (Decimal(number) + Decimal(math.nextafter(number, math.inf))) / 2
+        yield repr(number)
+        yield f"{number:.{random.integers(1, 30)}e}"
+        yield f"{half_way:.{random.integers(14, 40)}e}"
+        yield str(half_way)
+    for exponent in range(-30, 30):
+        yield f"{random.integers(2**63, 2**64, dtype=np.uint64)}e{exponent}"
+        yield f"{2**53 + exponent}.{random.integers(10**12)}"
+        yield f"-0.000{random.integers(10**18)}000"
+        yield f"1{'0' * abs(exponent)}.5e{exponent}"
+        yield f"{'9' * (exponent + 31)}.{'9' * 30}"
+
+
+def test_every_decimal_is_rounded_as_python_does(read):
+    with localcontext(prec=800):
+        cells = list(hard_decimals(np.random.default_rng(0)))
+    found = np.array(read("".join(f"{cell},0\n" for cell in cells))["x"])
+    np.testing.assert_array_equal(found, np.array(list(map(float, cells))))
+
+
+@pytest.mark.parametrize(
+    "rows", ["1,2\n3,4\n", "1,2\r\n3,4", "1,\n\n 3 ,NA\n  \n", '"1","2"\n3,4.5e6', "1e999,inf"]
+)
+def test_what_is_well_formed_never_takes_the_slow_way(read, monkeypatch, rows):
+    expected = read(rows)
+    monkeypatch.setattr(_text, "_read_slowly", None)
+    np.testing.assert_equal(read(rows), expected)
+    np.testing.assert_equal(read(rows, text="x").keys(), expected.keys())
+
+
+def test_more_rows_than_were_counted_are_never_written(read, monkeypatch):
+    """Somebody else may write to the file between the counting and the reading."""
+    find = _text_blocks._find_blocks
+    monkeypatch.setattr(
+        _text_blocks,
+        "_find_blocks",
+        lambda *place: [block._replace(most_rows=1) for block in find(*place)],
+    )
+    assert read("1,2\n3,4\n5,6\n") == {"x": [1, 3, 5], "y": [2, 4, 6]}
+
+
+def test_rows_that_end_before_they_begin_are_none(read):
+    assert read("a,b\n1,2\n", first_line=2, stop=2) == {"x": [], "y": []}
 
 
 def in_plain_python(text):
