@@ -94,7 +94,7 @@ def read(
     """
     del pixel_size
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=True) as file:
             check_size(path, file.metadata, path.stat().st_size)
             check_types(path, file.schema_arrow)
             table = file.read()
