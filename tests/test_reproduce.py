@@ -133,7 +133,7 @@ def test_lefebvre_2a(study, monkeypatch):
     monkeypatch.setattr(lefebvre_2a, "N_TESTS", 1)
     monkeypatch.setattr("benchmarks.reproduce.fresh.FIELDS_AT_A_TIME", 1)
     record = check_written(study, lefebvre_2a.reproduce(study))
-    raw = pd.DataFrame(record["rows"]).query("image == 'input'")
+    raw = pd.DataFrame(record["rows"]).query("image == 'input' and scaling == @lefebvre_2a.SCALING")
     assert raw["ssim"].is_monotonic_increasing
     assert raw["psnr"].is_monotonic_increasing
 

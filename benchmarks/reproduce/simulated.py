@@ -6,9 +6,10 @@ the reference: what a method claims about the number of localizations is not at 
 divided by the reference's 99.9th percentile and clipped to [0, 1], as on a screen: without an upper
 end, the few brightest pixels of a sparse histogram decide both measures. Both are taken at a data
 range of 1. The reference alone sets the range, so that no method can better its score by its own
-brightest pixel.
+brightest pixel. `SCALINGS` has other ways, to see how much hangs on this one.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -97,16 +98,53 @@ def reference_image(truth: Truth, seed: int) -> NDArray[np.float64]:
     return np.random.default_rng(seed).poisson(expected).astype(np.float64)
 
 
-def similarities(image: xr.DataArray, reference: NDArray[np.float64]) -> dict[str, float]:
-    """Compare an image with a reference as the module says."""
-    white = np.percentile(reference, WHITE_PERCENTILE)
-    values = image.to_numpy().astype(np.float64)
-    values = values * (reference.sum() / values.sum())
-    shown, wanted = (np.clip(pixels / white, 0, 1) for pixels in (values, reference))
+def similarities(
+    image: xr.DataArray, reference: NDArray[np.float64], scaling: str = "same mass, clipped"
+) -> dict[str, float]:
+    """Compare an image with a reference, both scaled."""
+    shown, wanted = SCALINGS[scaling](image.to_numpy().astype(np.float64), reference)
     return {
         "ssim": ssim(shown, wanted, data_range=1.0),
         "psnr": psnr(shown, wanted, data_range=1.0),
     }
+
+
+Images = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _of_one_mass(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Images:
+    return values * (reference.sum() / values.sum()), reference
+
+
+def _in_units_of_white(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip(values / np.percentile(values, WHITE_PERCENTILE), 0, 1)
+
+
+def _same_mass_clipped(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Images:
+    white = np.percentile(reference, WHITE_PERCENTILE)
+    shown, wanted = _of_one_mass(values, reference)
+    return np.clip(shown / white, 0, 1), np.clip(wanted / white, 0, 1)
+
+
+def _same_mass(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Images:
+    shown, wanted = _of_one_mass(values, reference)
+    return shown / reference.max(), wanted / reference.max()
+
+
+def _each_by_its_maximum(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Images:
+    return values / values.max(), reference / reference.max()
+
+
+def _each_clipped(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Images:
+    return _in_units_of_white(values), _in_units_of_white(reference)
+
+
+SCALINGS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], Images]] = {
+    "same mass, clipped": _same_mass_clipped,
+    "same mass": _same_mass,
+    "each by its maximum": _each_by_its_maximum,
+    "each clipped": _each_clipped,
+}
 
 
 def _primitives_in(field_size: float) -> tuple[int, int]:
