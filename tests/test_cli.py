@@ -16,6 +16,7 @@ from smlmkit import (
     Localizations,
     Renderer,
     load_model,
+    make_actin,
     read_image,
     read_localizations,
     write_localizations,
@@ -53,6 +54,26 @@ def acquisitions(tmp_path_factory):
         main(["simulate", str(folder), "-n", "2", "--field-size", "2000", "--density", "1000"])
     assert stopped.value.code == 0
     return folder
+
+
+def test_simulate_makes_other_structures_and_their_truth(run, tmp_path):
+    folder = tmp_path / "actin"
+    options = ("-n", 1, "--structure", "actin", "--field-size", 2000, "--truth", "--seed", 3)
+    code, out, _ = run("simulate", folder, *options)
+    table, truth = make_actin(field_size=2000, density=500, random_state=table_seed(3))
+    image = tifffile.imread(folder / "fov_01_truth.tif")
+    assert code == 0
+    assert out.split() == [str(folder / "fov_01.hdf5"), str(folder / "fov_01_truth.tif")]
+    assert len(read_localizations(folder / "fov_01.hdf5")) == len(table)
+    np.testing.assert_array_equal(image, truth.image(10))
+    code, _, err = run("simulate", folder, "--structure", "primitives", "--filaments", 3)
+    assert code == 2
+    assert "--filaments means nothing to primitives" in err
+
+
+def table_seed(seed):
+    """Give the seed that the first acquisition of a folder gets."""
+    return np.random.RandomState(seed).randint(np.iinfo(np.int32).max, size=1)[0]
 
 
 def test_info_tells_what_is_in_a_folder(run, acquisitions):

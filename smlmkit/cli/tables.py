@@ -27,6 +27,8 @@ from smlmkit.errors import SmlmkitError, UnusedRowsWarning
 if TYPE_CHECKING:
     from smlmkit.localizations import Localizations
 
+_TRUTH_PIXEL_SIZE = 10.0
+
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=existing)
@@ -185,26 +187,55 @@ def convert(
 @click.command()
 @click.argument("folder", type=output)
 @click.option("--acquisitions", "-n", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--field-size", type=float, default=20_000.0, show_default=True, help="Side in nm.")
-@click.option("--filaments", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--density", type=float, default=500.0, show_default=True, help="Per µm².")
-@click.option("--uncertainty", type=float, default=10.0, show_default=True, help="Median, nm.")
+@click.option(
+    "--structure",
+    type=click.Choice(["microtubules", "actin", "primitives"]),
+    default="microtubules",
+    show_default=True,
+)
+@click.option("--field-size", type=POSITIVE, help="Side in nm; the structure's own by default.")
+@click.option("--filaments", type=click.IntRange(1), help="Single filaments; 20 by default.")
+@click.option("--density", type=POSITIVE, default=500.0, show_default=True, help="Per µm².")
+@click.option("--uncertainty", type=POSITIVE, default=10.0, show_default=True, help="Median, nm.")
 @click.option("--blinks-per-emitter", type=float, default=5.0, show_default=True)
+@click.option("--truth", is_flag=True, help="Also write fov_NN_truth.tif, the expected image.")
 @seed
 @overwrite
 def simulate(
-    folder: Path, acquisitions: int, filaments: int, seed: int, overwrite: bool, **parameters: Any
+    folder: Path,
+    acquisitions: int,
+    structure: str,
+    field_size: float | None,
+    filaments: int | None,
+    truth: bool,
+    seed: int,
+    overwrite: bool,
+    **parameters: Any,
 ) -> None:
-    """Simulate acquisitions of filaments as Picasso files in FOLDER."""
-    from smlmkit.simulate.datasets import make_acquisitions
+    """Simulate acquisitions as Picasso files in FOLDER."""
+    from smlmkit.io.images import write_image
+    from smlmkit.simulate import make_acquisitions, make_actin, make_microtubules, make_primitives
 
-    paths, _ = make_acquisitions(
+    if filaments is not None and structure == "primitives":
+        raise click.UsageError("--filaments means nothing to primitives")
+    makers = {
+        "microtubules": make_microtubules,
+        "actin": make_actin,
+        "primitives": make_primitives,
+    }
+    given = {"field_size": field_size, "n_filaments": filaments}
+    parameters |= {name: value for name, value in given.items() if value is not None}
+    paths, truths = make_acquisitions(
         folder,
         acquisitions,
-        n_filaments=filaments,
+        make=makers[structure],
         random_state=seed,
         overwrite=overwrite,
         **parameters,
     )
-    for path in paths:
+    for path, drawn_from in zip(paths, truths, strict=True):
         click.echo(str(path))
+        if truth:
+            image = path.with_name(f"{path.stem}_truth.tif")
+            write_image(drawn_from.image(_TRUTH_PIXEL_SIZE), image, overwrite=overwrite)
+            click.echo(str(image))
