@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.reproduce import berberich_4a, berberich_4c, lefebvre_2a, lefebvre_2b, lefebvre_3
 from benchmarks.reproduce.fresh import FreshHalves, _FreshPairs
-from benchmarks.reproduce.real import RealField, compare_crops, crops, length_of
+from benchmarks.reproduce.real import BOTH, MEASURES, RealField, compare_crops, crops, length_of
 from benchmarks.reproduce.simulated import (
     DENSITY,
     PIXEL_SIZE,
@@ -22,6 +22,7 @@ from benchmarks.reproduce.simulated import (
 )
 from benchmarks.reproduce.study import Budget, Recipe, Study
 from smlmkit import N2NReconstructor, PixelGrid, Renderer, to_image
+from smlmkit.nn.checkpoint import Checkpoint
 
 RECIPE = Recipe({"batch_size": 16}, pairs_per_minute=1000)
 TINY = Budget(samples=32)
@@ -59,14 +60,42 @@ def test_a_study_computes_each_step_once(study):
     assert kept == {"n": 2}
 
 
-def test_a_study_goes_on_where_a_training_was_interrupted(study, field, monkeypatch):
-    model = N2NReconstructor(
+def small_network():
+    return N2NReconstructor(
         width=2, depth=1, patch_size=32, batch_size=4, max_samples=8, random_state=0
     )
-    first = study.fit("network", model, [field.table])
+
+
+def test_a_study_trains_once(study, field, monkeypatch):
+    first = study.fit("network", small_network(), [field.table])
     monkeypatch.setattr(N2NReconstructor, "fit", None)  # a second training would fail
-    again = study.fit("network", model, [field.table])
+    again = study.fit("network", small_network(), [field.table])
     np.testing.assert_array_equal(first.predict(field.table), again.predict(field.table))
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(study, field, monkeypatch):
+    whole = small_network().fit([field.table])
+    write = Checkpoint.write
+
+    def write_once(checkpoint, state):
+        if list(study.steps.iterdir()):
+            raise KilledError
+        write(checkpoint, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "is_due", lambda _: True)
+        patched.setattr(Checkpoint, "write", write_once)
+        with pytest.raises(KilledError):
+            study.fit("network", small_network(), [field.table])
+    [left] = study.steps.iterdir()
+    assert left.suffix != ".pickle"
+    resumed = study.fit("network", small_network(), [field.table])
+    np.testing.assert_array_equal(resumed.predict(field.table), whole.predict(field.table))
+    assert [path.suffix for path in study.steps.iterdir()] == [".pickle"]
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
 
 
 def test_the_expected_image_is_the_mean_of_many_blinks(field):
@@ -147,8 +176,8 @@ def test_lefebvre_2b(study, monkeypatch):
     record = check_written(study, lefebvre_2b.reproduce(study))
     rows = pd.DataFrame(record["rows"])
     assert len(rows.query("table == 'folds'")) == 3 * 2
-    assert len(rows.query("table == 'images'")) == 4 * 4
-    assert record["facts"]["samples_each"] == 32
+    assert len(rows.query("table == 'images'")) == (3 * 3 + 1) * 4
+    assert record["facts"]["pairs_of_all_fields"] == [16, 32, 128]
 
 
 def test_lefebvre_3(study, monkeypatch):
@@ -156,7 +185,8 @@ def test_lefebvre_3(study, monkeypatch):
     monkeypatch.setattr(lefebvre_3, "N_FIELDS", 2)
     monkeypatch.setattr(lefebvre_3, "FIELD_SIZE", 2560.0)
     record = check_written(study, lefebvre_3.reproduce(study))
-    assert all(0 < row["deviation"] < 2 for row in record["rows"])
+    for row in record["rows"]:  # of two networks, the unseeing one is as far from the other
+        assert row["deviation_of_unseeing"] == pytest.approx(2 * row["deviation"], rel=1e-4)
 
 
 def test_berberich_4a(study, monkeypatch, field, tmp_path):
@@ -170,6 +200,98 @@ def test_berberich_4a(study, monkeypatch, field, tmp_path):
     record = check_written(study, berberich_4a.reproduce(study, tmp_path))
     assert len(record["rows"]) == 4 * 6
     assert len(record["claims"]) == 5
+
+
+def holds(claims):
+    return [claim.holds for claim in claims]
+
+
+def table_2a(reconstruction):
+    densities = lefebvre_2a.DENSITIES
+    return pd.DataFrame(
+        {
+            "scaling": lefebvre_2a.SCALING,
+            "uncertainty": 5.0,
+            "image": image,
+            "density": density,
+            "ssim": ssim,
+            "psnr": 20 * ssim,
+        }
+        for image, values in (
+            ("reconstruction", reconstruction),
+            ("input", (0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.99)),
+        )
+        for density, ssim in zip(densities, values, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("reconstruction", "expected"),
+    [
+        ((0.4, 0.8, 0.85, 0.86, 0.86, 0.86, 0.86), [True, True, True, True]),
+        ((0.8, 0.85, 0.9, 0.9, 0.91, 0.91, 0.91), [True, True, True, True]),
+        ((0.8, 0.8, 0.8, 0.82, 0.86, 0.9, 0.95), [False, False, True, True]),  # still rising
+        ((0.6, 0.65, 0.71, 0.72, 0.72, 0.72, 0.72), [False, False, False, False]),
+    ],
+)
+def test_claims_of_figure_2a(reconstruction, expected):
+    assert holds(lefebvre_2a.make_claims(table_2a(reconstruction))) == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "loss_spread", "expected"),
+    [(0.05, 0.01, [True, True, False]), (1e-5, 0.2, [False, False, True])],
+)
+def test_claims_of_figure_2b(step, loss_spread, expected):
+    rng = np.random.default_rng(0)
+    order = ["fixed", "n2c", "dynamic"]
+    images = pd.DataFrame(
+        {"strategy": name, "ssim": 0.8 + step * k + noise, "psnr": 20 + 20 * step * k + noise}
+        for k, name in enumerate(order)
+        for noise in rng.normal(0, 0.01, 64)
+    )
+    folds = pd.DataFrame(
+        {"strategy": name, "loss": 1 + loss_spread * fold} for name in order for fold in range(2)
+    )
+    assert holds(lefebvre_2b.make_claims(folds, images)) == expected
+
+
+@pytest.mark.parametrize(("deviation", "expected"), [(0.09, True), (0.11, False)])
+def test_claims_of_figure_3(deviation, expected):
+    scores = pd.DataFrame({"deviation": [0.08, deviation], "deviation_near_structures": 0.05})
+    assert holds(lefebvre_3.make_claims(scores)) == [expected]
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.02, True), (-0.02, False), (-0.001, True)])
+def test_claims_of_figure_4a(gain, expected):
+    noise = np.random.default_rng(0).normal(0, 0.01, 16)
+    noise -= noise.mean()
+    scores = pd.DataFrame(
+        {
+            "method": loss,
+            "crop": crop,
+            **dict.fromkeys(MEASURES, 0.8 + sign * (gain + noise[crop])),
+            "mse": 0.8 - sign * (gain + noise[crop]),
+        }
+        for loss, sign in ((BOTH, 1), ("MS-SSIM", 0), ("FRC", 0))
+        for crop in range(16)
+    )
+    assert holds(berberich_4a.make_claims(scores)) == [expected] * len(MEASURES)
+
+
+def test_claims_of_figure_4c():
+    limits = {
+        berberich_4c.NETWORK: [80.0] * 20,
+        berberich_4c.N2N: [80.0] * 19 + [np.nan],  # not resolved once
+        "anisotropic KDE": [95.0] * 20,
+        "Gaussian 10 nm": [40.0] + [np.nan] * 19,
+        "Gaussian 20 nm": [60.0] * 20,
+        "counts": [50.0] * 20,
+    }
+    table = pd.DataFrame(limits).melt(var_name="method", value_name="limit")
+    claims = berberich_4c.make_claims(table)
+    assert holds(claims) == [True, False, False, True, True]
+    assert claims[3].ours.startswith("Gaussian 20 nm")
 
 
 def test_images_equal_to_their_reference_are_as_good_as_can_be():

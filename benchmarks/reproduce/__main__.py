@@ -20,15 +20,15 @@ from pathlib import Path
 from benchmarks.rendering import as_markdown
 from benchmarks.reproduce.study import Budget, Study
 
-MODULES = {
-    "lefebvre-2a": "lefebvre_2a",
-    "lefebvre-2b": "lefebvre_2b",
-    "lefebvre-3": "lefebvre_3",
-    "berberich-2": "berberich_2",
-    "berberich-3": "berberich_3",
-    "berberich-4a": "berberich_4a",
-    "berberich-4c": "berberich_4c",
-}
+FIGURES = (
+    "lefebvre-2a",
+    "lefebvre-2b",
+    "lefebvre-3",
+    "berberich-2",
+    "berberich-3",
+    "berberich-4a",
+    "berberich-4c",
+)
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     options = parse_options()
     for name in options.figures:
         study = Study(name, options.budget, options.seed, options.out / name)
-        module = import_module(f"benchmarks.reproduce.{MODULES[name]}")
+        module = import_module(f"benchmarks.reproduce.{name.replace('-', '_')}")
         if name.startswith("berberich"):
             finding = module.reproduce(study, options.data)
         else:
@@ -56,7 +56,9 @@ def parse_options() -> argparse.Namespace:
         prog="python -m benchmarks.reproduce", description=__doc__, formatter_class=formatter
     )
     data = os.environ.get("SMLMKIT_TEST_DATA")
-    parser.add_argument("figures", nargs="+", choices=MODULES, metavar="FIGURE", help=str(MODULES))
+    parser.add_argument(
+        "figures", nargs="+", choices=FIGURES, metavar="FIGURE", help=", ".join(FIGURES)
+    )
     parser.add_argument("--budget", type=Budget.parse, default="30min", help="30min by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default=Path(data) / "frcnet" if data else None)

@@ -8,14 +8,17 @@ are shown to each, and the reconstruction is compared twice:
 
 - with the network's own kind of target, from all localizations, as in the paper: MS-SSIM and FRC
   area, crop by crop and scaled as in `real.py`;
-- with the counts of the other 70 %, whose noise it cannot know: FRC area.
+- with the counts of the other 70 %: FRC area. The published counts have no frames, so both parts
+  hold blinks of the same emitters: what keeps single clusters of blinks sharp scores too well here,
+  the counts themselves most of all.
 
 The paper follows one long training, up to 10^5 steps of one image, by a validation every 250 of
 them. Here every point is a training of its own, whose step size falls to 0: what its number of
 pairs can buy. So a trace's wobble is that of whole trainings.
 
 Published: MS-SSIM and FRC do not trade off, a network that is trained on both is as good in either
-as one that is trained on it alone; density estimates as targets improve convergence.
+as one that is trained on it alone; density estimates as targets improve convergence, anisotropic
+ones most.
 """
 
 import math
@@ -35,7 +38,7 @@ from benchmarks.reproduce.real import (
     PIXEL_SIZE,
     RealField,
     compare_crops,
-    is_as_good,
+    gain_of,
     read_fields,
 )
 from benchmarks.reproduce.study import Claim, Finding, Recipe, Study
@@ -47,6 +50,7 @@ from smlmkit import (
     Renderer,
     SparseToDense,
 )
+from smlmkit.batch.identity import digest_table
 from smlmkit.metrics.frc import frc_area
 
 LENGTHS = (1 / 8, 1 / 4, 1 / 2, 1)
@@ -142,7 +146,7 @@ def train(
     )
     tables = [field.table for field in fields]
     name = f"{kind} {n_pairs}".replace(",", "")
-    return study.fit(name, model, tables, fields=[field.name for field in fields])
+    return study.fit(name, model, tables, fields=[digest_table(table) for table in tables])
 
 
 def make_claims(scores: pd.DataFrame) -> list[Claim]:
@@ -156,19 +160,29 @@ def make_claims(scores: pd.DataFrame) -> list[Claim]:
         claims.append(
             Claim(
                 f"{MEASURES[measure]}: trained on both no worse than on {loss} alone",
-                f"{both[measure].mean():.4f} and {alone[measure].mean():.4f}",
-                is_as_good(both, alone, measure),
+                f"{both[measure].mean():.4f} and {alone[measure].mean():.4f}, gain "
+                f"{gain_of(both, alone, measure)}",
+                gain_of(both, alone, measure).is_none_or_more,
             )
         )
-    held_out = {target: ends[Kind(target, BOTH)]["held_out"].mean() for target in TARGETS}
-    claims.append(
-        Claim(
-            "anisotropic estimates are the better targets",
-            "FRC area to held-out localizations: "
-            + ", ".join(f"{target} {area:.4f}" for target, area in held_out.items()),
-            bool(held_out["anisotropic"] >= max(held_out.values())),
-        )
+    held_out = (
+        scores[scores["loss"] == BOTH]
+        .groupby(["target", "pairs"])["held_out"]
+        .mean()
+        .unstack("target")
     )
+    found = "; ".join(
+        f"{target} " + ", ".join(f"{area:.4f}" for area in held_out[target]) for target in TARGETS
+    )
+    lengths = ", ".join(f"{pairs:,}" for pairs in held_out.index)
+    for one, other in (("Gaussian", "counts"), ("anisotropic", "Gaussian")):
+        claims.append(
+            Claim(
+                f"{one} targets converge sooner than {other}",
+                f"FRC area to held-out localizations after {lengths} pairs: {found}",
+                bool((held_out[one] > held_out[other]).all()),
+            )
+        )
     return claims
 
 

@@ -1,6 +1,6 @@
 """Noise2Noise pairs from fields that are simulated while a network is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.reproduce.simulated import simulate
@@ -16,7 +16,16 @@ class FreshHalves(DynamicHalves):
     """Dynamic halves of simulated fields; every 4096 pairs come from 16 new ones.
 
     The tables given to `fit` say how large the structures' intensities are, and nothing else.
+
+    Parameters
+    ----------
+    first_seed : int, default=1_000_000
+        The seed of the first field; the others follow.
     """
+
+    def __init__(self, first_seed: int = 1_000_000) -> None:
+        super().__init__()
+        self.first_seed = first_seed
 
     def make_pairs(
         self,
@@ -30,9 +39,12 @@ class FreshHalves(DynamicHalves):
     ) -> Pairs:
         """Make the source of pairs."""
 
-        def pairs_of(tables: list[Localizations], number: int) -> Pairs:
-            return DynamicHalves.make_pairs(
-                self, tables, patch_size=patch_size, pixel_size=pixel_size, seed=seed + number
+        def pairs_of(number: int) -> Pairs:
+            first_seed = self.first_seed + number * FIELDS_AT_A_TIME
+            seeds = range(first_seed, first_seed + FIELDS_AT_A_TIME)
+            tables = [simulate(field_seed, field_size=_FIELD_SIZE).table for field_seed in seeds]
+            return DynamicHalves().make_pairs(
+                tables, patch_size=patch_size, pixel_size=pixel_size, seed=seed + number
             )
 
         return _FreshPairs(pairs_of)
@@ -41,7 +53,7 @@ class FreshHalves(DynamicHalves):
 class _FreshPairs(Pairs):
     """Pairs of one set of fields after another."""
 
-    def __init__(self, pairs_of: Any) -> None:
+    def __init__(self, pairs_of: Callable[[int], Pairs]) -> None:
         self._pairs_of = pairs_of
         self._begin(0)
 
@@ -64,9 +76,5 @@ class _FreshPairs(Pairs):
         self._pairs.set_state(state["pairs"])
 
     def _begin(self, number: int) -> None:
-        first_seed = 1_000_000 + number * FIELDS_AT_A_TIME
-        tables = [
-            simulate(first_seed + i, field_size=_FIELD_SIZE).table for i in range(FIELDS_AT_A_TIME)
-        ]
         self._set, self._n_drawn = number, 0
-        self._pairs = self._pairs_of(tables, number)
+        self._pairs = self._pairs_of(number)

@@ -21,6 +21,7 @@ from benchmarks.reproduce.simulated import (
     DENSITY,
     PIXEL_SIZE,
     SCALINGS,
+    SEEDS_OF_A_STUDY,
     UNCERTAINTY,
     draw_again,
     reference_image,
@@ -36,6 +37,8 @@ UNCERTAINTIES = (1.0, 5.0, 10.0, 20.0)
 SCALING = next(iter(SCALINGS))
 N_TESTS = 8
 _FIRST_TEST = 500
+_FIRST_TRAINING = 1_000_000
+LEVEL = slice(30_000.0, 1_000_000.0)
 
 
 def reproduce(study: Study) -> Finding:
@@ -43,14 +46,15 @@ def reproduce(study: Study) -> Finding:
     recipe = recipes.lefebvre(study.budget)
     samples = study.budget.samples_each(1, recipe)
     study.report(f"a training of {samples:,} pairs")
+    first_seed = SEEDS_OF_A_STUDY * study.seed
     model = N2NReconstructor(
-        FreshHalves(),
+        FreshHalves(first_seed + _FIRST_TRAINING),
         pixel_size=PIXEL_SIZE,
         max_samples=samples,
         random_state=study.seed,
         **recipe.parameters,
     )
-    model = study.fit("fresh", model, [simulate(_FIRST_TEST - 1).table])
+    model = study.fit("fresh", model, [simulate(first_seed + _FIRST_TEST - 1).table])
     with warnings.catch_warnings():  # that densities are unfamiliar is what is asked here
         warnings.simplefilter("ignore", UnfamiliarTableWarning)
         rows = [
@@ -58,8 +62,14 @@ def reproduce(study: Study) -> Finding:
             for number in range(N_TESTS)
             for row in study.keep(
                 f"field {number}",
-                {"samples": samples, "scalings": [*SCALINGS], **recipe.parameters},
-                lambda number=number: score_field(model, number),
+                {
+                    "samples": samples,
+                    "densities": DENSITIES,
+                    "uncertainties": UNCERTAINTIES,
+                    "scalings": [*SCALINGS],
+                    **recipe.parameters,
+                },
+                lambda number=number: score_field(model, first_seed, number),
             )
         ]
     scores = pd.DataFrame(rows)
@@ -71,9 +81,9 @@ def reproduce(study: Study) -> Finding:
     )
 
 
-def score_field(model: N2NReconstructor, number: int) -> list[Row]:
+def score_field(model: N2NReconstructor, first_seed: int, number: int) -> list[Row]:
     """Compare reconstruction and input with the reference for blinks of every kind."""
-    truth = simulate(_FIRST_TEST + number).truth
+    truth = simulate(first_seed + _FIRST_TEST + number).truth
     reference = reference_image(truth, number)
     rows = []
     for density in DENSITIES:
@@ -109,21 +119,21 @@ def make_claims(scores: pd.DataFrame) -> list[Claim]:
     means = means_of(scores).loc[SCALING, UNCERTAINTY]
     network, raw = means.loc["reconstruction"], means.loc["input"]
     ahead = network["ssim"] >= raw["ssim"]
-    overtaken = next((density for density in DENSITIES if not ahead[density]), None)
+    overtaken = next((d for d in DENSITIES if d >= DENSITY and not ahead[d]), None)
     at_training = float(network["ssim"][DENSITY])
     ten_times = float(raw["ssim"][10 * DENSITY])
-    plateau = network.loc[DENSITIES[2] : DENSITIES[4]]
+    level = network.loc[LEVEL]
+    lowest, highest = level.min(), level.max()
     return [
         Claim(
-            "SSIM levels off at 0.8",
-            f"{plateau['ssim'].min():.3f} to {plateau['ssim'].max():.3f} "
-            f"from {DENSITIES[2]:,.0f} to {DENSITIES[4]:,.0f} blinks/µm²",
-            bool(plateau["ssim"].min() >= 0.8),
+            "SSIM levels off, at 0.8",
+            f"{lowest['ssim']:.3f} to {highest['ssim']:.3f} from {LEVEL.start:,.0f} blinks/µm² on",
+            bool(lowest["ssim"] >= 0.8 and highest["ssim"] - lowest["ssim"] < 0.02),
         ),
         Claim(
-            "PSNR levels off at 17 to 18 dB",
-            f"{plateau['psnr'].min():.1f} to {plateau['psnr'].max():.1f} dB",
-            bool(plateau["psnr"].min() >= 17),
+            "PSNR levels off, at 17 to 18 dB",
+            f"{lowest['psnr']:.1f} to {highest['psnr']:.1f} dB",
+            bool(lowest["psnr"] >= 17 and highest["psnr"] - lowest["psnr"] < 1),
         ),
         Claim(
             "the input overtakes above 100,000 blinks/µm²",

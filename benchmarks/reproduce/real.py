@@ -27,6 +27,7 @@ from skimage.morphology import skeletonize
 from benchmarks.real_microtubules import PIXEL_SIZE, read_counts
 from benchmarks.reproduce.study import Recipe, Study
 from smlmkit import Localizations, N2NReconstructor, PixelGrid, Renderer, to_image
+from smlmkit.batch.identity import digest_table
 from smlmkit.metrics.frc import frc_area
 from smlmkit.metrics.similarity import ms_ssim, psnr
 
@@ -85,7 +86,7 @@ def fit_to_dense(
         random_state=study.seed,
         **recipe.parameters,
     )
-    names = [field.name for field in fields]
+    names = [f"{field.name} {digest_table(field.table)}" for field in fields]
     tables, targets = [field.table for field in fields], [field.dense for field in fields]
     return study.fit(f"pix2pix {loss}", model, tables, targets, fields=names)
 
@@ -118,14 +119,29 @@ def crops(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
         yield slice(y, y + CROP_PX), slice(x, x + CROP_PX)
 
 
-def is_as_good(one: pd.DataFrame, other: pd.DataFrame, measure: str) -> bool:
-    """Say whether one method is not worse than another by more than a standard error.
+class Gain(NamedTuple):
+    """By how much one method is better than another over the same crops: mean, standard error.
 
-    That is the standard error of the mean difference over the same crops.
+    The error is that of the crops of one training each; how much trainings vary is not in it.
     """
+
+    mean: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2g} ± {self.error:.1g}"
+
+    @property
+    def is_none_or_more(self) -> bool:
+        """Whether it is not worse by more than its standard error."""
+        return self.mean >= -self.error
+
+
+def gain_of(one: pd.DataFrame, other: pd.DataFrame, measure: str) -> Gain:
+    """Compare two methods crop by crop."""
     difference = one[measure].to_numpy() - other[measure].to_numpy()
     gain = -difference if measure == "mse" else difference
-    return bool(gain.mean() >= -gain.std(ddof=1) / np.sqrt(len(gain)))
+    return Gain(float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(gain))))
 
 
 def measure_sparsity(field: RealField) -> float:

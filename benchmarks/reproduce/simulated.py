@@ -22,6 +22,9 @@ from smlmkit.metrics.similarity import psnr, ssim
 from smlmkit.simulate import Truth
 
 PIXEL_SIZE = 10.0
+SEEDS_OF_A_STUDY = 10_000_000
+"""How far the seeds of fields are apart from one study's seed to the next."""
+
 FIELD_PX = 256
 FIELD_SIZE = FIELD_PX * PIXEL_SIZE
 UNCERTAINTY = 5.0

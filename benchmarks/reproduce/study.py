@@ -40,7 +40,11 @@ class Recipe(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A published finding beside ours."""
+    """A published finding beside ours.
+
+    `holds` says whether ours is what was published or better: the order, the trend, at least the
+    level. It does not say that the numbers are the same.
+    """
 
     published: str
     ours: str
@@ -59,16 +63,20 @@ class Finding:
 
 
 class Budget(NamedTuple):
-    """What the trainings of a study may cost: minutes of two cores, or pairs for each."""
+    """What the trainings of a study may cost: minutes of two cores, or pairs for each.
+
+    `is_paper` asks for the papers' own recipes.
+    """
 
     minutes: float | None = None
     samples: int | None = None
+    is_paper: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
         """Read ``"10min"``, ``"2h"``, ``"50000samples"`` or ``"paper"``."""
         if text == "paper":
-            return cls(samples=PAPER_SAMPLES)
+            return cls(samples=PAPER_SAMPLES, is_paper=True)
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(min|h|samples)", text)
         if not match or not float(match[1]) > 0:
             raise argparse.ArgumentTypeError(f"10min, 2h, 50000samples or paper, not {text!r}")
@@ -76,13 +84,8 @@ class Budget(NamedTuple):
             return cls(samples=int(float(match[1])))
         return cls(minutes=float(match[1]) * _MINUTES_PER_UNIT[match[2]])
 
-    @property
-    def is_paper(self) -> bool:
-        """Whether it is the budget of the papers, which have recipes of their own."""
-        return self.samples == PAPER_SAMPLES
-
     def samples_each(self, n_trainings: int, recipe: Recipe) -> int:
-        """Share the budget equally among trainings; each gets whole batches."""
+        """Share minutes equally among trainings, in whole batches; or give each its samples."""
         batch = recipe.parameters["batch_size"]
         if self.minutes is None:
             return max(batch, self.samples or 0)
