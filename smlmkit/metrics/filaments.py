@@ -52,9 +52,9 @@ def averaged_profile(
     image: ArrayLike,
     center: tuple[float, float] | None = None,
     *,
-    angle: float,
     length: float,
     half_width: float,
+    angle: float = 0.0,
     step: float = 0.25,
 ) -> tuple[Floats, Floats]:
     """Cut across straight filaments and average along them.
@@ -66,13 +66,13 @@ def averaged_profile(
     center : tuple of two floats, optional
         The middle (y, x) of the cut in pixels from the image's corner: pixel (i, j) has its centre
         at (i + 0.5, j + 0.5). By default the middle of the image.
-    angle : float
-        The direction of the filaments in degrees, from the x axis towards the y axis: 0 is along a
-        row, 90 along a column.
     length : float
         How far to average along the filaments in pixels.
     half_width : float
         How far to look to either side in pixels.
+    angle : float, default=0.0
+        The direction of the filaments in degrees, from the x axis towards the y axis: 0 is along a
+        row, 90 along a column.
     step : float, default=0.25
         Distance of two samples in pixels, from 0.01 to 1, along and across; less where the length
         or the width is no multiple of it.
@@ -104,9 +104,7 @@ def averaged_profile(
     >>> import numpy as np
     >>> image = np.zeros((7, 20))
     >>> image[1], image[4] = 3, 6
-    >>> offset, profile = averaged_profile(
-    ...     image, (3, 10), angle=0, length=8, half_width=2.5, step=0.5
-    ... )
+    >>> offset, profile = averaged_profile(image, (3, 10), length=8, half_width=2.5, step=0.5)
     >>> profile[::2]
     array([0., 3., 0., 0., 6., 0.])
     >>> offset[np.argmax(profile)]
@@ -147,7 +145,7 @@ def averaged_profile(
 def two_peaks(
     offset: ArrayLike, profile: ArrayLike, *, least_dip: float = RAYLEIGH_DIP
 ) -> TwoPeaks:
-    """Find the two maxima that the deepest dip parts.
+    """Find the highest maximum and the one that the deepest dip parts from it.
 
     Parameters
     ----------
@@ -175,14 +173,16 @@ def two_peaks(
 
     Notes
     -----
-    With maxima of heights a >= b and a minimum m between them
+    One of the two is always the highest maximum of the profile, a. The other is the maximum b for
+    which
 
-        dip = (b - m) / a,
+        dip = (b - m) / a
 
-    which for equal maxima is the usual 1 - m / a. Of all pairs the one with the largest dip is
-    taken; a is then the highest maximum of the profile. Unlike 1 - m / mean(a, b), this is small
-    where b is a speck of the background or a ripple on the flank of a. The ends of a profile are no
-    maxima: what still rises there may go on.
+    is largest, where m is the minimum between them. For equal maxima this is the usual 1 - m / a.
+    Unlike 1 - m / mean(a, b), it is small where b is a speck of the background or a ripple on the
+    flank of a. A speck that is brighter than both filaments, however, is taken for one of the two,
+    and if it is much brighter, they count as not resolved. The ends of a profile are no maxima:
+    what still rises there may go on.
 
     Of two equal Gaussians of standard deviation s, maxima part at a distance of 2 s (Sparrow 1916).
     At 2.80 s the dip is 0.265, as that of two points through a round aperture is where Rayleigh's

@@ -46,6 +46,7 @@ def make_blinks(
     uncertainty: float = 10.0,
     uncertainty_spread: float = 0.3,
     blinks_per_emitter: float = 5.0,
+    frames_between_blinks: float = 3.0,
     n_frames: int = 10_000,
     bleaching: float | None = None,
     background: float = 0.02,
@@ -65,31 +66,41 @@ def make_blinks(
     field_size : float or sequence of float, default=20_000
         Side of the square field of view in nm, or (height, width). Its corner is the origin.
     density : float, default=500
-        Localizations per square micrometre of the whole field, background included.
+        Localizations per square micrometre of the whole field, background included, where all
+        emitters are labelled.
     uncertainty : float, default=10
-        Median uncertainty of a localization in nm.
+        Median uncertainty of a localization in nm. Photons follow from it: 169 at 10 nm without
+        `background_photons`.
     uncertainty_spread : float, default=0.3
         Standard deviation of the logarithm of the uncertainty; 0 for localizations of one quality.
     blinks_per_emitter : float, default=5
         Mean number of blinks of an emitter, geometrically distributed. With 1, every localization
         has an emitter of its own, as in Lefebvre et al. 2020.
+    frames_between_blinks : float, default=3
+        Mean number of frames, at least 1, from one blink of an emitter to its next, geometrically
+        distributed. Few are as in PALM, where an emitter blinks for a short while and is bleached;
+        in dSTORM they are hundreds or thousands.
     n_frames : int, default=10_000
-        Length of the acquisition. The blinks of an emitter follow one another every few frames.
+        Length of the acquisition. Emitters that blink for longer lose blinks before or after it:
+        about exp(-n_frames / (blinks_per_emitter * frames_between_blinks)) of all blinks, by
+        default none.
     bleaching : float, optional
         Mean number of frames until an emitter is bleached: first blinks become fewer as
-        exp(-frame / bleaching). Without it they are uniform over the acquisition.
+        exp(-frame / bleaching). Without it they are uniform over the acquisition. It changes when
+        emitters blink, and costs no localization: `density` is the total.
     background : float, default=0.02
         Share of localizations that lie uniformly in the field and come from no emitter.
     outliers : float, default=0
         Probability that the error of an emitter's blink is ten times as large as stated.
     background_photons : float, default=0
         Mean background photons in a camera pixel. The more there are, the more photons a blink has
-        for its uncertainty.
+        for its uncertainty; 0 is the limit of a dark background, where it needs the fewest.
     linkage_error : float, default=0
         Standard deviation in nm along each axis of the vector between an emitter's place on the
         structure and the fluorophore, which all of its blinks share.
     labelling_efficiency : float, default=1
-        Share of the emitters that ever blink. The truth holds the others, too.
+        Share of the emitters that ever blink. The truth holds the others, too; the table has
+        ``labelling_efficiency * density`` localizations per square micrometre.
     random_state : int, RandomState or None, default=None
         Source of randomness.
 
@@ -99,14 +110,16 @@ def make_blinks(
         The blinks in the order of their frames, with the columns ``x``, ``y``, ``frame``,
         ``photons``, ``uncertainty_x`` and ``uncertainty_y``, for curves in space also ``z`` and
         ``uncertainty_z``, with background photons also ``background``. Exactly ``density * area``
-        of them, rounded, are drawn; the few that their error carries out of the field are left out.
+        of them, rounded, are drawn where all emitters are labelled; the few that their error
+        carries out of the field, and those before or after the acquisition, are left out.
     truth : Truth
         The emitters and curves they were drawn from.
 
     Raises
     ------
     InvalidInputError
-        If a parameter is out of range, which the message names, or no curve lies in the field.
+        If a parameter is out of range, which the message names, no curve lies in the field, or the
+        blinks of an emitter take as long as the acquisition on average.
 
     Notes
     -----
@@ -115,6 +128,9 @@ def make_blinks(
     in its uncertainty, along z 2.5 times that along x and y. Everything that repeats or spoils
     localizations is added to them. `smlmkit.simulate.blinks` says how photons follow from the
     uncertainty. Background lies between the curves' lowest and highest z.
+
+    No emitter lies outside of the field, from where errors would carry blinks into it: within about
+    one uncertainty of its edge there are fewer localizations, down to half as many.
 
     Examples
     --------
@@ -134,8 +150,16 @@ def make_blinks(
         background_photons=background_photons,
         linkage_error=linkage_error,
     )
-    check_between(1, 1e9, blinks_per_emitter=blinks_per_emitter)
+    check_between(
+        1, 1e9, blinks_per_emitter=blinks_per_emitter, frames_between_blinks=frames_between_blinks
+    )
     check_whole("n_frames", n_frames, low=1)
+    blinking_time = (blinks_per_emitter - 1) * frames_between_blinks
+    if blinking_time >= n_frames:
+        raise InvalidInputError(
+            f"n_frames must be above the {blinking_time:g} frames that the blinks of an emitter "
+            f"take on average, got {n_frames}"
+        )
     if bleaching is not None:
         check_positive(bleaching=bleaching)
     check_between(0, 1, background=background, outliers=outliers)
@@ -146,10 +170,13 @@ def make_blinks(
     n_background = round(background * n_localizations)
 
     blink_counts = draw_blink_counts(n_localizations - n_background, blinks_per_emitter, rng)
-    n_emitters = round(len(blink_counts) / labelling_efficiency)
-    sites, curve = _draw_sites(structure, n_emitters, field, rng)
+    sites, curve = _draw_sites(structure, len(blink_counts), field, rng)
+    # Emitters are in random order, so that the first ones may be those that are labelled.
+    blink_counts = blink_counts[: round(labelling_efficiency * len(blink_counts))]
+    n_background = round(labelling_efficiency * n_background)
     emitter = np.repeat(np.arange(len(blink_counts)), blink_counts)
-    sigma = draw_uncertainty(n_localizations, uncertainty, rng, spread=uncertainty_spread)
+    n_drawn = len(emitter) + n_background
+    sigma = draw_uncertainty(n_drawn, uncertainty, rng, spread=uncertainty_spread)
     positions = draw_errors(sigma[: len(emitter)], len(sites), rng, outliers=outliers)
     positions[:-2] *= AXIAL_FACTOR
     positions += sites[:, : len(blink_counts)].repeat(blink_counts, axis=1)
@@ -158,7 +185,13 @@ def make_blinks(
         positions += linkage.repeat(blink_counts, axis=1)
     strays = rng.uniform(*_corners(structure, field), size=(n_background, len(sites)))
     stray_frames = rng.randint(n_frames, size=n_background)
-    frames = draw_frames(blink_counts, n_frames, rng, bleaching=bleaching)
+    frames = draw_frames(
+        blink_counts,
+        n_frames,
+        rng,
+        frames_between_blinks=frames_between_blinks,
+        bleaching=bleaching,
+    )
 
     table = {
         **_by_axis(np.append(positions, strays.T, axis=1)),
@@ -200,7 +233,7 @@ def field_of_size(field_size: float | Sequence[float]) -> FieldOfView:
     >>> field_of_size((1000, 2000)).area_um2
     2.0
     """
-    sides = list(field_size) if isinstance(field_size, Sequence) else [field_size, field_size]
+    sides = list(field_size) if isinstance(field_size, Sequence | np.ndarray) else [field_size] * 2
     if len(sides) != 2:
         raise InvalidInputError(f"field_size must be a side or (height, width), got {field_size!r}")
     for side in sides:
@@ -246,11 +279,13 @@ def _by_axis(positions: Floats) -> dict[str, Floats]:
 def _seen_in_order(
     table: dict[str, NDArray[Any]], field: FieldOfView, n_frames: int
 ) -> dict[str, NDArray[Any]]:
-    """Give the rows inside of the field in the order of their frames."""
+    """Give the rows inside of the field and the acquisition in the order of their frames."""
+    frame = table["frame"]
+    in_time = (frame >= 0) & (frame < n_frames)
+    seen = np.flatnonzero(in_time & inside(table["x"], table["y"], field))
     # numpy sorts numbers of up to 16 bits by radix.
-    frame = table["frame"].astype(np.min_scalar_type(n_frames - 1))
-    by_frame = np.argsort(frame, kind="stable")
-    rows = by_frame[inside(table["x"], table["y"], field)[by_frame]]
+    small = frame[seen].astype(np.min_scalar_type(n_frames - 1))
+    rows = seen[np.argsort(small, kind="stable")]
     return {name: values[rows] for name, values in table.items()}
 
 

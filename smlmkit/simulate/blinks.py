@@ -58,7 +58,7 @@ def draw_frames(
     n_frames: int,
     random_state: np.random.RandomState,
     *,
-    mean_gap: float = 3.0,
+    frames_between_blinks: float = 3.0,
     bleaching: float | None = None,
 ) -> NDArray[np.int64]:
     """Draw the frame of every blink: an emitter's blinks follow one another closely.
@@ -71,8 +71,8 @@ def draw_frames(
         Length of the acquisition in frames.
     random_state : RandomState
         Source of randomness.
-    mean_gap : float, default=3.0
-        Mean number of frames, at least 1, from one blink to the next; the gaps are geometric.
+    frames_between_blinks : float, default=3.0
+        Mean number of frames, at least 1, from one blink to the next; the numbers are geometric.
     bleaching : float, optional
         Mean number of frames after which an emitter that still waits for its first blink is
         bleached. Without it, emitters wait unharmed.
@@ -80,9 +80,10 @@ def draw_frames(
     Returns
     -------
     ndarray of shape (n_blinks,)
-        Frames from 0 to ``n_frames - 1``. An emitter's first blink is drawn from the frames from
-        which all of its blinks fit in: uniformly, or with a probability that falls as
-        exp(-frame / bleaching). The blinks of an emitter that never fits end in the last frame.
+        The frames of an emitter rise from blink to blink. Its first blink is drawn from the frames
+        from which all of its blinks fit in: uniformly, or with a probability that falls as
+        exp(-frame / bleaching). Where they never fit in, the acquisition is a part, drawn
+        uniformly, of the time they take: some frames are below 0, or `n_frames` and above.
 
     Examples
     --------
@@ -91,14 +92,13 @@ def draw_frames(
     """
     last = np.cumsum(blink_counts) - 1
     first = last - blink_counts + 1
-    elapsed = np.cumsum(random_state.geometric(1 / mean_gap, size=int(blink_counts.sum())))
+    elapsed = np.cumsum(random_state.geometric(1 / frames_between_blinks, size=blink_counts.sum()))
     elapsed_at_first = elapsed[first]
     duration = elapsed[last] - elapsed_at_first
     share = random_state.random_sample(len(blink_counts))
-    start = _first_blink(share, (n_frames - duration).clip(min=1), bleaching)
-    shift = np.repeat(start.astype(np.int64) - elapsed_at_first, blink_counts)
-    frame: NDArray[np.int64] = (elapsed + shift).clip(max=n_frames - 1)
-    return frame
+    start = _first_blink(share, n_frames - duration, bleaching).astype(np.int64)
+    frames: NDArray[np.int64] = elapsed + np.repeat(start - elapsed_at_first, blink_counts)
+    return frames
 
 
 def draw_uncertainty(
@@ -210,7 +210,12 @@ def photons_for(
 def _first_blink(
     share: NDArray[np.float64], n_frames: NDArray[np.int64], bleaching: float | None
 ) -> NDArray[np.float64]:
-    """Find the time before which this share of the emitters with n frames has blinked first."""
+    """Find the time before which this share of the emitters with n frames has blinked first.
+
+    Fewer than no frames are left for those that take longer than the acquisition.
+    """
+    uniform = share * n_frames
     if bleaching is None:
-        return share * n_frames
-    return -bleaching * np.log1p(share * np.expm1(-n_frames / bleaching))
+        return uniform
+    declining = -bleaching * np.log1p(share * np.expm1(-n_frames.clip(min=0) / bleaching))
+    return np.where(n_frames > 0, declining, uniform)

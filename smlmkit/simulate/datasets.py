@@ -21,8 +21,8 @@ from smlmkit.errors import OutputError, UnusedRowsWarning
 from smlmkit.io.tables import write_localizations
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.simulate.acquisition import field_of_size, make_blinks
-from smlmkit.simulate.filaments import check_range, draw_bundles, draw_filaments, nodes_of
-from smlmkit.simulate.primitives import KINDS, draw_primitives
+from smlmkit.simulate.filaments import draw_bundles, draw_filaments, nodes_of
+from smlmkit.simulate.primitives import KINDS, draw_primitives, range_of
 from smlmkit.simulate.structures import Curves
 from smlmkit.simulate.truth import Truth
 
@@ -33,6 +33,7 @@ def make_microtubules(
     n_filaments: int = 20,
     persistence_length: float = 40_000.0,
     depth: float = 0.0,
+    thickness: float = 0.0,
     random_state: RandomState = None,
     **acquisition: Any,
 ) -> tuple[Localizations, Truth]:
@@ -48,6 +49,9 @@ def make_microtubules(
         Arc length in nm over which filaments keep their direction: the smaller, the curlier.
     depth : float, default=0
         Extent along z in nm within which filaments rise and sink; 0 for a flat table without z.
+    thickness : float, default=0
+        Width of the filaments in nm: of flat strips, labelled evenly across; 0 for lines.
+        Microtubules themselves are 25 nm wide.
     random_state : int, RandomState or None, default=None
         Source of randomness.
     **acquisition
@@ -79,10 +83,12 @@ def make_microtubules(
     """
     field = field_of_size(field_size)
     check_positive(persistence_length=persistence_length)
-    check_nonnegative(depth=depth)
+    check_nonnegative(depth=depth, thickness=thickness)
     check_whole("n_filaments", n_filaments, low=1)
     rng = random_source(random_state)
-    filaments = draw_filaments(field, n_filaments, persistence_length, rng, depth=depth)
+    filaments = draw_filaments(
+        field, n_filaments, persistence_length, rng, depth=depth, thickness=thickness
+    )
     return make_blinks(filaments, field_size=field_size, random_state=rng, **acquisition)
 
 
@@ -90,8 +96,8 @@ def make_actin(
     *,
     field_size: float | Sequence[float] = 10_000.0,
     n_bundles: int = 6,
-    filaments_per_bundle: tuple[int, int] = (8, 20),
-    bundle_width: tuple[float, float] = (100.0, 400.0),
+    filaments_per_bundle: int | tuple[int, int] = (8, 20),
+    bundle_width: float | tuple[float, float] = (100.0, 400.0),
     n_filaments: int = 20,
     persistence_length: float = 17_000.0,
     random_state: RandomState = None,
@@ -106,10 +112,10 @@ def make_actin(
     n_bundles : int, default=6
         Number of bundles, each through a point drawn uniformly from the field, in one direction
         give or take 15 degrees.
-    filaments_per_bundle : (int, int), default=(8, 20)
-        The fewest and the most filaments of a bundle.
-    bundle_width : (float, float), default=(100, 400)
-        The least and the largest width of a bundle in nm.
+    filaments_per_bundle : int or (int, int), default=(8, 20)
+        How many filaments a bundle has, or the fewest and the most.
+    bundle_width : float or (float, float), default=(100, 400)
+        Width of a bundle in nm, or the least and the largest.
     n_filaments : int, default=20
         Number of single filaments, in any direction.
     persistence_length : float, default=17_000
@@ -135,8 +141,8 @@ def make_actin(
 
     Notes
     -----
-    The filaments of a bundle wander between its edges, to a new place across it every 2 um, and so
-    cross one another at small angles.
+    Filaments are lines in the plane. Those of a bundle wander between its edges, to a new place
+    across it every 2 um, and so cross one another at small angles.
 
     Examples
     --------
@@ -148,11 +154,15 @@ def make_actin(
     check_positive(persistence_length=persistence_length)
     check_whole("n_bundles", n_bundles, low=0)
     check_whole("n_filaments", n_filaments, low=0 if n_bundles else 1)
-    check_range("filaments_per_bundle", filaments_per_bundle, whole=True)
-    check_range("bundle_width", bundle_width)
+    fewest, most = range_of("filaments_per_bundle", filaments_per_bundle)
+    for number in (fewest, most):
+        check_whole("filaments_per_bundle", number, low=1)
+    widths = range_of("bundle_width", bundle_width)
+    for width in widths:
+        check_positive(bundle_width=width)
     rng = random_source(random_state)
     filaments = draw_bundles(
-        field, n_bundles, filaments_per_bundle, bundle_width, persistence_length, rng
+        field, n_bundles, (int(fewest), int(most)), widths, persistence_length, rng
     )
     if n_filaments:
         filaments += nodes_of(draw_filaments(field, n_filaments, persistence_length, rng))
@@ -184,7 +194,7 @@ def make_primitives(
         Extent of a shape in nm, or the smallest and the largest.
     thickness : float or (float, float), default=(10, 60)
         Width of lines and outlines in nm, or the narrowest and the widest; rings are at least as
-        wide. 0 for lines without any, and no rings.
+        wide. 0 for lines without any: `kinds` must then not name rings.
     random_state : int, RandomState or None, default=None
         Source of randomness.
     **acquisition
@@ -246,11 +256,11 @@ def make_two_filaments(
         Distance in nm between the middles of the filaments, which lie on both sides of the field's
         centre.
     length : float, default=3000
-        Length of both in nm.
+        Length of both in nm; what lies outside of the field is not labelled.
     angle : float or None, default=0
         Their direction in degrees from the x axis towards the y axis; None for a random one.
     thickness : float, default=0
-        Width in nm of both.
+        Width in nm of both: of flat strips, labelled evenly across, not of hollow tubes.
     field_size : float or sequence of float, default=4000
         Side of the square field of view in nm, or (height, width).
     random_state : int, RandomState or None, default=None
@@ -286,6 +296,8 @@ def make_two_filaments(
         check_between(-360, 360, angle=angle)
     along = np.array([math.sin(math.radians(angle)), math.cos(math.radians(angle))])
     across = np.array([along[1], -along[0]])
+    # No more of a line than the field's diagonal can lie in it.
+    length = min(length, math.hypot(field.height, field.width))
     center = np.array([field.height, field.width]) / 2
     ends = np.outer([-length / 2, length / 2], along)
     pair = [center + side * distance / 2 * across + ends for side in (-1, 1)]
@@ -303,6 +315,9 @@ def make_acquisitions(
     **parameters: Any,
 ) -> tuple[list[Path], list[Truth]]:
     """Write a folder of simulated acquisitions as Picasso files, ``fov_01.hdf5`` and so on.
+
+    Where there are 100 or more, all numbers have as many digits as the last, so that a listing of
+    the folder by name is in order.
 
     `smlmkit.read_localizations` gives back what `make` made. Picasso itself leaves out
     the first half camera pixel of each axis, where its positions are negative.
@@ -355,10 +370,11 @@ def make_acquisitions(
         )
     make_folder(folder)
     seeds = random_source(random_state).randint(np.iinfo(np.int32).max, size=n_acquisitions)
+    n_digits = max(2, len(str(n_acquisitions)))
     paths, truths = [], []
     for number, seed in enumerate(seeds, start=1):
         localizations, truth = make(**parameters, random_state=seed)
-        path = folder / f"fov_{number:02d}.hdf5"
+        path = folder / f"fov_{number:0{n_digits}d}.hdf5"
         with warnings.catch_warnings():  # every file would warn of what the docstring says
             warnings.simplefilter("ignore", UnusedRowsWarning)
             write_localizations(localizations, path, format="picasso", overwrite=overwrite)

@@ -1,15 +1,12 @@
 """Filaments through a field of view: single ones, and bundles of them."""
 
 import math
-from typing import Any
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from smlmkit._checks import check_positive, check_whole
-from smlmkit.errors import InvalidInputError
 from smlmkit.grid import FieldOfView
-from smlmkit.simulate.structures import Curves, Points, worm_like_chains
+from smlmkit.simulate.structures import Curves, Floats, worm_like_chains
 
 # Longest straight piece of a filament in nm.
 _LONGEST_STEP = 20.0
@@ -28,6 +25,7 @@ def draw_filaments(
     random_state: np.random.RandomState,
     *,
     depth: float = 0.0,
+    thickness: float = 0.0,
 ) -> Curves:
     """Draw filaments that reach past the field on both sides, unless they curl up in it.
 
@@ -43,6 +41,8 @@ def draw_filaments(
         Source of randomness.
     depth : float, default=0.0
         Extent along z in nm within which filaments rise and sink.
+    thickness : float, default=0.0
+        Width of the filaments in nm; 0 for lines.
 
     Returns
     -------
@@ -68,6 +68,7 @@ def draw_filaments(
         step=min(_LONGEST_STEP, persistence_length / 10),
         random_state=random_state,
         depth=depth,
+        thickness=thickness,
     )
 
 
@@ -78,7 +79,7 @@ def draw_bundles(
     width: tuple[float, float],
     persistence_length: float,
     random_state: np.random.RandomState,
-) -> list[Points]:
+) -> list[Floats]:
     """Draw bundles of filaments in about the same direction through the field.
 
     Parameters
@@ -132,7 +133,7 @@ def draw_bundles(
     ]
 
 
-def nodes_of(chains: Curves) -> list[Points]:
+def nodes_of(chains: Curves) -> list[Floats]:
     """Give the nodes of worm-like chains but for the last one of each.
 
     Parameters
@@ -148,35 +149,7 @@ def nodes_of(chains: Curves) -> list[Points]:
     return list(chains.start.reshape(chains.curve[-1] + 1, -1, chains.start.shape[1]))
 
 
-def check_range(name: str, limits: Any, *, whole: bool = False) -> None:
-    """Refuse what is not a smallest and a largest positive number.
-
-    Parameters
-    ----------
-    name : str
-        Name of the parameter.
-    limits : (float, float)
-        The limits.
-    whole : bool, default=False
-        Whether they must be whole numbers.
-
-    Raises
-    ------
-    InvalidInputError
-        If they are not; the message names the parameter.
-    """
-    if not isinstance(limits, tuple | list) or len(limits) != 2:
-        raise InvalidInputError(f"{name} must be (smallest, largest), got {limits!r}")
-    for limit in limits:
-        if whole:
-            check_whole(name, limit, low=1)
-        else:
-            check_positive(**{name: limit})
-    if limits[0] > limits[1]:
-        raise InvalidInputError(f"{name} must be (smallest, largest), got {limits!r}")
-
-
-def _turned(nodes: Points, angle: float) -> Points:
+def _turned(nodes: Floats, angle: float) -> Floats:
     """Turn a chain around its middle so that its ends lie in a direction from one another."""
     place = nodes[:, 1] + 1j * nodes[:, 0]
     middle = place[len(place) // 2]
@@ -186,8 +159,8 @@ def _turned(nodes: Points, angle: float) -> Points:
 
 
 def _bundle(
-    middle: Points, n_filaments: int, width: float, random_state: np.random.RandomState
-) -> Points:
+    middle: Floats, n_filaments: int, width: float, random_state: np.random.RandomState
+) -> Floats:
     """Draw filaments along the middle of a bundle: nodes of shape (n_filaments, m, 2)."""
     along = np.gradient(middle, axis=0)
     across = np.column_stack([along[:, 1], -along[:, 0]]) / np.hypot(*along.T)[:, None]
@@ -196,5 +169,5 @@ def _bundle(
     anchors = np.arange(0, arc_length[-1] + 2 * _WANDERING_LENGTH, _WANDERING_LENGTH)
     places = random_state.uniform(-width / 2, width / 2, size=(n_filaments, len(anchors)))
     offset = PchipInterpolator(anchors, places, axis=1)(arc_length)
-    filaments: Points = middle + offset[:, :, None] * across
+    filaments: Floats = middle + offset[:, :, None] * across
     return filaments

@@ -19,7 +19,7 @@ from smlmkit._checks import (
 )
 from smlmkit.errors import InvalidInputError
 from smlmkit.grid import FieldOfView
-from smlmkit.simulate.structures import Curves, Points
+from smlmkit.simulate.structures import Curves, Floats
 
 KINDS = ("spline", "line", "circle", "ellipse", "ring")
 """The kinds of primitives that `draw_primitives` knows."""
@@ -66,7 +66,8 @@ def draw_primitives(
         Extent of a primitive in nm, or the smallest and the largest.
     thickness : float or (float, float)
         Width in nm, or the narrowest and the widest, of the strip along lines and outlines, which
-        adds to their size; 0 for lines without any. At most half the smallest size.
+        adds to their size; 0 for lines without any, and then no rings. At most half the smallest
+        size.
     random_state : RandomState
         Source of randomness.
 
@@ -95,13 +96,13 @@ def draw_primitives(
     3
     """
     kinds = _check_kinds(kinds)
-    fewest, most = _range_of("n_primitives", n_primitives)
+    fewest, most = range_of("n_primitives", n_primitives)
     for number in (fewest, most):
         check_whole("n_primitives", number, low=1)
-    sizes = _range_of("size", size)
+    sizes = range_of("size", size)
     for extent in sizes:
         check_positive(size=extent)
-    thicknesses = _range_of("thickness", thickness)
+    thicknesses = range_of("thickness", thickness)
     _check_thicknesses(thicknesses, sizes[0], kinds)
 
     drawn = []
@@ -116,9 +117,42 @@ def draw_primitives(
     return Curves.through(nodes_of_all, thickness=widths, closed=are_closed)
 
 
+def range_of(name: str, value: float | tuple[float, float]) -> tuple[float, float]:
+    """Give a range, of which a single number is both ends.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    value : float or (float, float)
+        A number, or the smallest and the largest one.
+
+    Returns
+    -------
+    (float, float)
+        Both ends.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither; the message names the parameter.
+
+    Examples
+    --------
+    >>> range_of("size", 200), range_of("size", (200, 400))
+    ((200, 200), (200, 400))
+    """
+    ends = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(ends) != 2 or not all(isinstance(end, Real) for end in ends) or not ends[0] <= ends[1]:
+        raise InvalidInputError(
+            f"{name} must be a number or the smallest and the largest one, got {value!r}"
+        )
+    return ends[0], ends[1]
+
+
 def _draw_one(
     kind: str, size: float, thickness: float, rng: np.random.RandomState
-) -> tuple[Points, float]:
+) -> tuple[Floats, float]:
     """Draw the nodes of a primitive around (0, 0), and give the width of the strip along them."""
     if kind == "ring":
         width = rng.uniform(thickness, size / 2)
@@ -132,7 +166,7 @@ def _draw_one(
     return _spline(size, rng), thickness
 
 
-def _spline(size: float, rng: np.random.RandomState) -> Points:
+def _spline(size: float, rng: np.random.RandomState) -> Floats:
     n_control = rng.randint(_CONTROL_POINTS[0], _CONTROL_POINTS[1] + 1)
     turns = rng.uniform(-_SHARPEST_TURN, _SHARPEST_TURN, size=n_control)
     turns[0] = rng.uniform(0, 2 * np.pi)
@@ -142,20 +176,20 @@ def _spline(size: float, rng: np.random.RandomState) -> Points:
     control = size * (control - (lower + upper) / 2) / (upper - lower).max()
     # The first and the last knot are repeated for the spline to begin and end at control points.
     knots = np.arange(-_DEGREE, n_control + 1).clip(0, n_control - _DEGREE)
-    nodes: Points = BSpline(knots, control, _DEGREE)(np.linspace(0, knots[-1], _N_SEGMENTS + 1))
+    nodes: Floats = BSpline(knots, control, _DEGREE)(np.linspace(0, knots[-1], _N_SEGMENTS + 1))
     return nodes
 
 
-def _ellipse(height: float, width: float) -> Points:
+def _ellipse(height: float, width: float) -> Floats:
     angle = np.linspace(0, 2 * np.pi, _N_SEGMENTS, endpoint=False)
-    nodes: Points = np.column_stack([height / 2 * np.sin(angle), width / 2 * np.cos(angle)])
+    nodes: Floats = np.column_stack([height / 2 * np.sin(angle), width / 2 * np.cos(angle)])
     return nodes
 
 
-def _turn(nodes: Points, rng: np.random.RandomState) -> Points:
+def _turn(nodes: Floats, rng: np.random.RandomState) -> Floats:
     """Turn nodes around (0, 0) by an angle that is drawn."""
     angle = rng.uniform(0, 2 * np.pi)
-    turned: Points = nodes @ [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    turned: Floats = nodes @ [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     return turned
 
 
@@ -166,16 +200,6 @@ def _check_kinds(kinds: str | Sequence[str]) -> tuple[str, ...]:
     for name in names:
         check_choice("kinds", name, KINDS)
     return names
-
-
-def _range_of(name: str, value: float | tuple[float, float]) -> tuple[float, float]:
-    """Give a range, of which a single number is both ends."""
-    ends = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(ends) != 2 or not all(isinstance(end, Real) for end in ends) or not ends[0] <= ends[1]:
-        raise InvalidInputError(
-            f"{name} must be a number or the smallest and the largest one, got {value!r}"
-        )
-    return ends[0], ends[1]
 
 
 def _check_thicknesses(

@@ -17,7 +17,6 @@ from smlmkit.errors import InvalidInputError
 from smlmkit.grid import FieldOfView, PixelGrid
 
 Floats = NDArray[np.float64]
-Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +70,8 @@ class Curves:
     31415
     """
 
-    start: Points
-    end: Points
+    start: Floats
+    end: Floats
     curve: NDArray[np.intp]
     thickness: Floats
     slant: Floats
@@ -175,7 +174,7 @@ class Curves:
 
     def draw(
         self, n_points: int, random_state: np.random.RandomState
-    ) -> tuple[Points, NDArray[np.intp]]:
+    ) -> tuple[Floats, NDArray[np.intp]]:
         """Draw points, uniform in the arc length of lines or in the area of strips.
 
         Parameters
@@ -227,15 +226,29 @@ class Curves:
             The length of lines in nm, or the area of strips in nm², in each pixel; where curves
             cross, of all of them together. The sum over a grid that holds all curves is `measure`.
         """
-        near = self._only(self._reaching(grid.field_of_view))
-        outlines = (near._outlines - grid.origin) / grid.pixel_size
-        image = np.zeros(grid.shape)
-        if near._are_strips:
-            add_polygons(outlines, near._steepness, image)
-            image *= grid.pixel_size**2
-        else:
-            add_lines(outlines, near.lengths, image)
-        return image
+        return self._in_cells((grid.pixel_size, grid.pixel_size), grid.field_of_view, grid.shape)
+
+    def measure_within(self, field_of_view: FieldOfView) -> float:
+        """Measure what lies in a box, to rounding.
+
+        Parameters
+        ----------
+        field_of_view : FieldOfView
+            The box in nm.
+
+        Returns
+        -------
+        float
+            The length of lines in nm, or the area of strips in nm², in the box.
+
+        Examples
+        --------
+        >>> strip = Curves.through([[[0, -50], [0, 50]]], thickness=20)
+        >>> strip.measure, strip.measure_within(FieldOfView(0, 0, 60, 40))
+        (2000.0, 400.0)
+        """
+        sides = field_of_view.height, field_of_view.width
+        return float(self._in_cells(sides, field_of_view, (1, 1))[0, 0])
 
     @property
     def _are_strips(self) -> bool:
@@ -252,7 +265,7 @@ class Curves:
         return self.lengths / _lengths_in_plane(self.end - self.start)
 
     @property
-    def _normals(self) -> Points:
+    def _normals(self) -> Floats:
         """The unit vector (y, x) across every segment; 0 for those without a direction there."""
         vector = self.end - self.start
         across = np.column_stack([vector[:, -1], -vector[:, -2]])
@@ -271,6 +284,20 @@ class Curves:
         at_start, at_end = across + ahead[:, 0], across + ahead[:, 1]
         return np.stack([start - at_start, start + at_start, end + at_end, end - at_end], axis=1)
 
+    def _in_cells(
+        self, sides: tuple[float, float], box: FieldOfView, shape: tuple[int, int]
+    ) -> Floats:
+        """Measure what lies in each cell, with so long sides along y and x, of a box."""
+        near = self._only(self._reaching(box))
+        outlines = (near._outlines - box[:2]) / sides
+        image = np.zeros(shape)
+        if near._are_strips:
+            add_polygons(outlines, near._steepness, image)
+            image *= sides[0] * sides[1]
+        else:
+            add_lines(outlines, near.lengths, image)
+        return image
+
     def _reaching(self, field_of_view: FieldOfView) -> NDArray[np.bool_]:
         """Tell of every segment whether the box around it meets another box."""
         outlines = self._outlines
@@ -285,13 +312,14 @@ class Curves:
 
 
 def worm_like_chains(
-    centers: Points,
+    centers: Floats,
     length: float,
     *,
     persistence_length: float,
     step: float,
     random_state: np.random.RandomState,
     depth: float = 0.0,
+    thickness: float = 0.0,
 ) -> Curves:
     """Draw smooth filaments: worm-like chains in the plane, which may rise and sink in a slab.
 
@@ -309,6 +337,8 @@ def worm_like_chains(
         Source of randomness.
     depth : float, default=0.0
         Extent along z in nm of a slab around z = 0 that holds the filaments; 0 for the plane.
+    thickness : float, default=0.0
+        Width in nm, in the (y, x) plane, of the strip around every filament; 0 for lines.
 
     Returns
     -------
@@ -350,7 +380,7 @@ def worm_like_chains(
         wall_to_wall = np.cbrt(depth**2 * persistence_length)
         height = depth * _smooth_uniform(arc_length / wall_to_wall, len(centers), random_state)
         nodes = np.concatenate([height[:, :, None], nodes], axis=2)
-    return Curves.through(list(nodes))
+    return Curves.through(list(nodes), thickness)
 
 
 def _smooth_uniform(
@@ -369,7 +399,7 @@ def _smooth_uniform(
     return ranks
 
 
-def _check_chains(nodes: Sequence[ArrayLike]) -> list[Points]:
+def _check_chains(nodes: Sequence[ArrayLike]) -> list[Floats]:
     """Give the nodes of all curves as arrays, or say what is wrong with them."""
     chains = [np.asarray(chain, dtype=np.float64) for chain in nodes]
     if not chains:
@@ -387,7 +417,7 @@ def _check_chains(nodes: Sequence[ArrayLike]) -> list[Points]:
     return chains
 
 
-def _one_for_each(name: str, values: ArrayLike, curves: list[Points]) -> NDArray[Any]:
+def _one_for_each(name: str, values: ArrayLike, curves: list[Floats]) -> NDArray[Any]:
     """Repeat one number for all curves, or check that there is one for each."""
     numbers = np.asarray(values)
     if numbers.shape not in ((), (len(curves),)):
@@ -408,15 +438,15 @@ def _check_thicknesses(thicknesses: NDArray[Any]) -> NDArray[Any]:
     return thicknesses
 
 
-def _path_through(nodes: Points, is_closed: bool) -> Points:
+def _path_through(nodes: Floats, is_closed: bool) -> Floats:
     """Give the nodes that lie elsewhere than the one before, with the first again at the end."""
     path = np.concatenate([nodes, nodes[:1]]) if is_closed else nodes
     moves = (np.diff(path, axis=0) != 0).any(axis=1)
-    distinct: Points = path[np.concatenate([[True], moves])]
+    distinct: Floats = path[np.concatenate([[True], moves])]
     return distinct
 
 
-def _slants(path: Points, thickness: float, is_closed: bool) -> Floats:
+def _slants(path: Floats, thickness: float, is_closed: bool) -> Floats:
     """Cut the strip around a path at its nodes, halfway between the directions on both sides."""
     if thickness == 0 or len(path) == 1:
         return np.zeros((len(path) - 1, 2))
@@ -434,6 +464,6 @@ def _slants(path: Points, thickness: float, is_closed: bool) -> Floats:
     return slants
 
 
-def _lengths_in_plane(vector: Points) -> Floats:
+def _lengths_in_plane(vector: Floats) -> Floats:
     lengths: Floats = np.hypot(vector[:, -2], vector[:, -1])
     return lengths

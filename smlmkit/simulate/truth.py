@@ -8,13 +8,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smlmkit.drawing import canvas_for
-from smlmkit.grid import FieldOfView, PixelGrid
+from smlmkit.grid import FieldOfView
 from smlmkit.images import to_image
 from smlmkit.localizations import Localizations
 from smlmkit.simulate.structures import Curves
-
-# What is left of a field that was cut into squares, in nm, that counts as nothing.
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,20 +89,5 @@ class Truth:
     @cached_property
     def _localizations_per_measure(self) -> float:
         """Localizations of emitters per nm of line or nm^2 of strip in the field."""
-        measure = _measure_within(self.curves, self.emitters.field_of_view)
+        measure = self.curves.measure_within(self.emitters.field_of_view)
         return np.count_nonzero(self.emitter >= 0) / measure if measure else 0.0
-
-
-def _measure_within(curves: Curves, field: FieldOfView) -> float:
-    """Measure the part of the curves in a field, exactly: on square pixels as large as fit in."""
-    side = min(field.height, field.width)
-    if side < _ROUNDING:
-        return 0.0
-    shape = (int(field.height // side), int(field.width // side))
-    rest = (
-        field._replace(y_min=field.y_min + shape[0] * side)
-        if field.height > field.width
-        else field._replace(x_min=field.x_min + shape[1] * side)
-    )
-    in_squares = curves.raster(PixelGrid(field[:2], side, shape)).sum()
-    return float(in_squares) + _measure_within(curves, rest)

@@ -112,11 +112,13 @@ class TestAveragedProfile:
         # Along an axis every offset has its own phase to the pixels, and its own blur.
         assert_allclose(profile, expected, atol=2e-3 if angle % 90 else 0.02)
 
-    def test_lies_in_the_middle_of_the_image_by_default(self):
+    def test_lies_in_the_middle_of_the_image_along_its_rows_by_default(self):
         image = np.random.default_rng(0).random((21, 34))
-        cut = {"angle": 30, "length": 12, "half_width": 5}
+        cut = {"length": 12, "half_width": 5}
         for ours, given in zip(
-            averaged_profile(image, **cut), averaged_profile(image, (10.5, 17), **cut), strict=True
+            averaged_profile(image, **cut),
+            averaged_profile(image, (10.5, 17), angle=0, **cut),
+            strict=True,
         ):
             assert_array_equal(ours, given)
 
@@ -247,6 +249,9 @@ class TestTwoPeaks:
         assert 0 < ripple.dip < 0.1
         assert not speck.resolved
         assert not ripple.resolved
+
+    def test_one_of_them_is_the_highest_maximum_be_it_a_speck(self):
+        assert two_peaks(range(9), [0, 100, 0, 0, 10, 0, 11, 0, 0]) == (False, (1, 6), 5, 0.11)
 
     @pytest.mark.parametrize(
         ("offset", "profile", "message"),

@@ -176,14 +176,72 @@ class TestOptions:
 
     def test_emitters_that_are_not_labelled_are_in_the_truth_and_never_blink(self):
         blinks, truth = make_blinks(
-            DIAGONAL, **{**SMALL, "density": 5000.0}, labelling_efficiency=0.6, random_state=0
+            DIAGONAL, **{**SMALL, "density": 8000.0}, labelling_efficiency=0.6, random_state=0
         )
         blinked = np.zeros(len(truth.emitters), bool)
         blinked[truth.emitter[truth.emitter >= 0]] = True
         assert blinked.mean() == pytest.approx(0.6, abs=0.002)
-        assert len(blinks) == pytest.approx(30_000, rel=0.01)
+        assert len(blinks) == pytest.approx(0.6 * 48_000, rel=0.02)
+        assert (truth.emitter == -1).mean() == pytest.approx(0.02, rel=0.03)
         places = (truth.emitters.x[rows] / 3000 for rows in (blinked, ~blinked))
         assert all(stats.kstest(place, "uniform").pvalue > 0.001 for place in places)
+
+    def test_the_less_is_labelled_the_sparser_are_table_and_image(self):
+        (blinks, truth), (fewer, sparser) = (
+            make_blinks(DIAGONAL, **SMALL, labelling_efficiency=share, random_state=0)
+            for share in (1, 0.2)
+        )
+        assert len(fewer) == pytest.approx(0.2 * len(blinks), rel=0.1)
+        assert float(sparser.image(20).sum()) == pytest.approx((sparser.emitter >= 0).sum())
+        assert len(sparser.emitters) == len(truth.emitters)
+        np.testing.assert_array_equal(sparser.emitters.x, truth.emitters.x)
+
+    def test_a_lower_share_than_one_emitter_leaves_background(self):
+        blinks, truth = make_blinks(
+            DIAGONAL, **SMALL, background=0.5, labelling_efficiency=0.002, random_state=0
+        )
+        assert (truth.emitter == -1).all()
+        assert len(blinks) == 1
+
+    def test_bleaching_costs_no_localization(self):
+        none, some = (
+            make_blinks(DIAGONAL, **SMALL, bleaching=bleaching, random_state=0)[0]
+            for bleaching in (None, 100)
+        )
+        assert len(some) == len(none)
+
+    @pytest.mark.parametrize(("n_frames", "between"), [(40, 3), (10_000, 1000)])
+    def test_blinks_before_and_after_the_acquisition_are_lost(self, n_frames, between):
+        blinks, truth = make_blinks(
+            DIAGONAL,
+            **{**SMALL, "density": 3000.0},
+            n_frames=n_frames,
+            frames_between_blinks=between,
+            background=0,
+            random_state=0,
+        )
+        lost = np.exp(-n_frames / (5 * between))
+        assert len(blinks) == pytest.approx(18_000 * (1 - lost), rel=0.03)
+        assert blinks["frame"].min() >= 0
+        assert blinks["frame"].max() < n_frames
+        blink = np.column_stack([truth.emitter, blinks["frame"]])
+        assert len(np.unique(blink, axis=0)) == len(blink)
+        # Neither end of the acquisition is crowded.
+        counts = np.bincount(blinks["frame"] * 20 // n_frames)
+        assert counts.max() < 1.3 * np.median(counts)
+
+    @pytest.mark.parametrize(
+        ("blinking", "least"),
+        [
+            ({"blinks_per_emitter": 20}, 58),
+            ({"frames_between_blinks": 2500}, 10_001),
+            ({"blinks_per_emitter": 1}, 1),
+        ],
+    )
+    def test_an_acquisition_shorter_than_the_blinks_of_an_emitter_is_refused(self, blinking, least):
+        make_blinks(DIAGONAL, **SMALL, **blinking, n_frames=least, random_state=0)
+        with pytest.raises(InvalidInputError, match="n_frames must be"):
+            make_blinks(DIAGONAL, **SMALL, **blinking, n_frames=least - 1)
 
     def test_bleaching_leaves_ever_fewer_first_blinks(self):
         blinks, truth = make_blinks(
@@ -315,6 +373,14 @@ class TestImageOfTheTruth:
         with pytest.raises(InvalidInputError, match="overlap"):
             truth.image(field_of_view=(-100, -100, -50, -50))
 
+    @pytest.mark.parametrize("thickness", [0.0, 120.0])
+    @pytest.mark.parametrize("width", [2000.0001, 2000 * np.sqrt(2)])
+    def test_sides_without_a_common_measure_are_as_good_as_others(self, thickness, width):
+        curves = Curves.through([[[-200, -30], [800, 5], [2500, 20]]], thickness)
+        _, truth = make_blinks(curves, field_size=(2000, width), density=2000, random_state=0)
+        n_emitted = (truth.emitter >= 0).sum()
+        assert float(truth.image(50).sum()) == pytest.approx(n_emitted, rel=1e-5)
+
     def test_too_many_pixels_are_refused(self, simulated):
         with pytest.raises(InvalidInputError, match="pixels"):
             simulated[1].image(pixel_size=0.1)
@@ -327,6 +393,8 @@ class TestParameters:
             ("field_size", 0),
             ("field_size", (1000, -1)),
             ("field_size", (1, 2, 3)),
+            ("field_size", np.array([1000, -1])),
+            ("field_size", None),
             ("field_size", "wide"),
             ("density", -1),
             ("density", np.nan),
@@ -334,6 +402,8 @@ class TestParameters:
             ("uncertainty", None),
             ("uncertainty_spread", -0.1),
             ("blinks_per_emitter", 0.5),
+            ("frames_between_blinks", 0.5),
+            ("frames_between_blinks", None),
             ("n_frames", 0),
             ("bleaching", 0),
             ("background", 1.5),
@@ -347,6 +417,12 @@ class TestParameters:
     def test_a_parameter_out_of_range_is_named(self, name, value):
         with pytest.raises(InvalidInputError, match=name):
             make_blinks(DIAGONAL, **{**SMALL, name: value})
+
+    def test_the_size_of_the_field_may_be_an_array(self):
+        blinks, _ = make_blinks(
+            DIAGONAL, **{**SMALL, "field_size": np.array([2000, 3000])}, random_state=0
+        )
+        assert blinks == make_blinks(DIAGONAL, **SMALL, random_state=0)[0]
 
     def test_a_field_too_sparse_for_one_localization_gives_an_empty_table(self):
         blinks, truth = make_blinks(DIAGONAL, field_size=100, density=1, random_state=0)

@@ -46,11 +46,13 @@ class TestBlinkCounts:
 
 
 class TestFrames:
-    def test_blinks_of_an_emitter_follow_with_geometric_gaps(self, rng):
+    @pytest.mark.parametrize("mean", [3.0, 8.0])
+    def test_blinks_of_an_emitter_follow_with_geometric_gaps(self, mean, rng):
         counts = np.full(20_000, 5)
-        gaps = elapsed_frames(draw_frames(counts, 100_000, rng, mean_gap=3.0), counts)
+        frames = draw_frames(counts, 100_000, rng, frames_between_blinks=mean)
+        gaps = elapsed_frames(frames, counts)
         k = np.arange(1, 15)
-        expected = np.append(stats.geom.pmf(k, 1 / 3), stats.geom.sf(14, 1 / 3)) * len(gaps)
+        expected = np.append(stats.geom.pmf(k, 1 / mean), stats.geom.sf(14, 1 / mean)) * len(gaps)
         seen = np.bincount(gaps.clip(max=15), minlength=16)[1:]
         assert stats.chisquare(seen, expected).pvalue > 0.01
 
@@ -58,14 +60,29 @@ class TestFrames:
         first = draw_frames(np.ones(50_000, int), 1000, rng)
         assert stats.chisquare(np.bincount(first, minlength=1000)).pvalue > 0.01
 
+    @pytest.mark.parametrize("bleaching", [None, 5.0])
     @pytest.mark.parametrize("n_frames", [1, 2, 10, 1000])
-    def test_frames_stay_within_the_acquisition(self, n_frames, rng):
+    def test_emitters_that_fit_stay_within_the_acquisition(self, n_frames, bleaching, rng):
         counts = draw_blink_counts(5000, 8.0, rng)
-        frames = draw_frames(counts, n_frames, rng)
+        frames = draw_frames(counts, n_frames, rng, bleaching=bleaching)
         assert frames.shape == (5000,)
-        assert frames.min() >= 0
-        assert frames.max() < n_frames
-        assert (elapsed_frames(frames, counts) >= 0).all()
+        assert (elapsed_frames(frames, counts) >= 1).all()
+        last = np.cumsum(counts) - 1
+        start, end = frames[last - counts + 1], frames[last]
+        fits = end - start < n_frames
+        assert start[fits].min() >= 0
+        assert end[fits].max() < n_frames
+        # The acquisition is a part of the time that the others take.
+        assert (start[~fits] <= 0).all()
+        assert (end[~fits] >= n_frames - 1).all()
+
+    def test_of_a_long_lasting_emitter_any_part_is_seen(self, rng):
+        counts = np.full(200, 5000)
+        frames = draw_frames(counts, 100, rng).reshape(200, 5000)
+        share = -frames[:, 0] / (frames[:, -1] - frames[:, 0])
+        assert stats.kstest(share, "uniform").pvalue > 0.01
+        seen = frames[(frames >= 0) & (frames < 100)]
+        assert stats.chisquare(np.bincount(seen, minlength=100)).pvalue > 0.01
 
     def test_first_blinks_decline_exponentially_where_emitters_bleach(self, rng):
         n_frames, bleaching = 100_000, 30_000

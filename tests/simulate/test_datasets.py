@@ -41,11 +41,11 @@ class TestEveryMaker:
 
     def test_parameters_of_the_acquisition_are_taken(self, make):
         blinks, truth = make(
-            field_size=3000, density=100, background=0.5, n_frames=50, random_state=0
+            field_size=3000, density=100, background=0.5, n_frames=500, random_state=0
         )
         assert len(blinks) == pytest.approx(900, abs=20)
         assert (truth.emitter == -1).sum() == 450
-        assert blinks.metadata["n_frames"] == 50
+        assert blinks.metadata["n_frames"] == 500
 
     def test_an_unknown_parameter_is_named(self, make):
         with pytest.raises(TypeError, match="blinks_per_emiter"):
@@ -98,6 +98,24 @@ class TestMicrotubules:
         assert -300 <= z.min() < z.max() <= 300
         assert "uncertainty_z" in blinks
 
+    @pytest.mark.parametrize("depth", [0, 300])
+    def test_with_a_thickness_they_are_strips_around_the_same_lines(self, depth):
+        (_, thin), (blinks, thick) = (
+            make_microtubules(
+                field_size=(2000, 3000),
+                n_filaments=1,
+                density=2000,
+                depth=depth,
+                thickness=thickness,
+                random_state=0,
+            )
+            for thickness in (0, 25)
+        )
+        assert (thick.curves.thickness == 25).all()
+        assert thick.curves.measure_within(blinks.field_of_view) == pytest.approx(
+            25 * thin.curves.length, rel=0.02
+        )
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [
@@ -105,6 +123,7 @@ class TestMicrotubules:
             ("n_filaments", 2.5),
             ("persistence_length", np.inf),
             ("depth", -1),
+            ("thickness", -1),
         ],
     )
     def test_a_parameter_out_of_range_is_named(self, name, value):
@@ -167,12 +186,24 @@ class TestActin:
             ("filaments_per_bundle", (1.5, 4)),
             ("bundle_width", (1, 2, 3)),
             ("bundle_width", (-1, 2)),
+            ("bundle_width", 0),
+            ("filaments_per_bundle", 2.5),
             ("persistence_length", 0),
         ],
     )
     def test_a_parameter_out_of_range_is_named(self, name, value):
         with pytest.raises(InvalidInputError, match=name):
             make_actin(field_size=2000, **{name: value})
+
+    def test_one_number_is_both_ends_of_a_range(self):
+        (one, _), (both, _) = (
+            make_actin(field_size=3000, **bundles, density=100, random_state=0)
+            for bundles in (
+                {"filaments_per_bundle": 9, "bundle_width": 200.0},
+                {"filaments_per_bundle": (9, 9), "bundle_width": (200.0, 200.0)},
+            )
+        )
+        assert one == both
 
     def test_no_filament_at_all_is_an_error(self):
         with pytest.raises(InvalidInputError, match="n_filaments"):
@@ -230,6 +261,17 @@ class TestTwoFilaments:
         offset = truth.emitters.y - 2000
         assert stats.kstest((np.abs(offset) - 30) / 40, "uniform").pvalue > 0.001
 
+    @pytest.mark.parametrize("thickness", [0, 25])
+    @pytest.mark.parametrize("angle", [0, 37])
+    def test_however_long_they_are_labelled_in_the_field(self, thickness, angle):
+        blinks, truth = make_two_filaments(
+            100, length=1e9, thickness=thickness, angle=angle, random_state=0
+        )
+        assert len(blinks) > 0.98 * 500 * 16
+        assert truth.curves.measure_within(blinks.field_of_view) == pytest.approx(
+            max(thickness, 1) * 2 * 4000 / np.cos(np.radians(angle)), rel=1e-6
+        )
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [("distance", 0), ("length", -1), ("angle", np.nan), ("thickness", -1)],
@@ -272,6 +314,12 @@ class TestMakeAcquisitions:
         first, again, second = map(read_localizations, [few[0], *more])
         np.testing.assert_array_equal(first.x, again.x)
         assert not np.array_equal(first.x[:50], second.x[:50])
+
+    def test_many_are_in_the_order_of_their_names(self, tmp_path):
+        tiny = {**SMALL, "field_size": 100, "density": 100}
+        files, _ = make_acquisitions(tmp_path, 100, **tiny, random_state=0)
+        assert sorted(tmp_path.glob("*.hdf5")) == files
+        assert files[0].name == "fov_001.hdf5"
 
     def test_any_maker_will_do(self, tmp_path):
         (path,), (truth,) = make_acquisitions(

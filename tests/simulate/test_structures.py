@@ -260,6 +260,13 @@ class TestCurves:
             curves = Curves.through(nodes, thickness=width, closed=closed)
             assert curves.raster(grid).sum() == pytest.approx(curves.measure, abs=1e-4)
 
+    @pytest.mark.parametrize("shape", SHAPES)
+    @pytest.mark.parametrize("box", [(0, 0, 40, 90), (13.3, 20.1, 60, 33.7), (-9, -9, 99, 99)])
+    def test_a_box_holds_what_its_pixels_do(self, shape, box):
+        curves, box = Curves.through(**SHAPES[shape]), FieldOfView(*box)
+        grid = PixelGrid(box[:2], 0.1, (round(10 * box.height), round(10 * box.width)))
+        assert curves.measure_within(box) == pytest.approx(curves.raster(grid).sum(), rel=1e-6)
+
     def test_a_corner_is_filled_once(self):
         curves = Curves.through([[(5, 0), (5, 25), (30, 25)]], thickness=10)
         image = curves.raster(PixelGrid((0, 0), 5, (6, 6))) / 25
