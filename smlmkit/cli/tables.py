@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +198,7 @@ def convert(
 @click.option("--density", type=POSITIVE, default=500.0, show_default=True, help="Per µm².")
 @click.option("--uncertainty", type=POSITIVE, default=10.0, show_default=True, help="Median, nm.")
 @click.option("--blinks-per-emitter", type=float, default=5.0, show_default=True)
+@click.option("--frames", "n_frames", type=click.IntRange(1), default=10_000, show_default=True)
 @click.option("--truth", is_flag=True, help="Also write fov_NN_truth.tif, the expected image.")
 @seed
 @overwrite
@@ -218,7 +219,7 @@ def simulate(
 
     if filaments is not None and structure == "primitives":
         raise click.UsageError("--filaments means nothing to primitives")
-    makers = {
+    makers: dict[str, Callable[..., Any]] = {
         "microtubules": make_microtubules,
         "actin": make_actin,
         "primitives": make_primitives,
