@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from smlmkit import _threads
 
@@ -17,6 +18,16 @@ def real_data():
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture
+def joblib_workers():
+    """End joblib's processes after a test that has used them.
+
+    They end themselves after five idle minutes, and a search that begins just then may wait for ever.
+    """
+    yield
+    get_reusable_executor().shutdown(wait=True)
 
 
 @pytest.fixture

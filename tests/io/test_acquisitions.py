@@ -362,6 +362,7 @@ class TestModelSelection:
         np.testing.assert_array_equal(scores, cross_val_score(pipeline, list(X), **options))
         assert len(set(scores)) == 3
 
+    @pytest.mark.usefixtures("joblib_workers")
     def test_processes_score_what_one_does(self, folder):
         X = scan_acquisitions(folder)
         pipeline = make_pipeline(Renderer(10), GaussianKDE())

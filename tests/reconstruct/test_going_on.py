@@ -313,6 +313,7 @@ def test_checkpoints_of_other_data_or_parameters_have_other_names(fovs, tmp_path
     assert path_of(pickle.loads(pickle.dumps(fovs)), strategy=target(50)) == paths[5]
 
 
+@pytest.mark.usefixtures("joblib_workers")
 def test_fits_of_a_search_share_a_folder(fovs, tmp_path):
     model = N2NReconstructor(**QUICK, checkpoint_folder=tmp_path / "checkpoints")
     search = GridSearchCV(
