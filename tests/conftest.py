@@ -24,7 +24,7 @@ def real_data():
 def joblib_workers():
     """End joblib's processes after a test that has used them.
 
-    They end themselves after five idle minutes, and a search that begins just then may wait for ever.
+    They end themselves after five idle minutes; a search that begins just then may never end.
     """
     yield
     get_reusable_executor().shutdown(wait=True)
