@@ -33,6 +33,7 @@ from benchmarks.reproduce.simulated import (
     FIELD_PX,
     PIXEL_SIZE,
     SEEDS_OF_A_STUDY,
+    WHITE_PERCENTILE,
     Field,
     draw_again,
     expected_image,
@@ -255,7 +256,7 @@ def draw(
         "dynamic": model.predict(field.table),
         "expected": expected_image(field.truth, DENSITY),
     }
-    white = float(np.percentile(shown["expected"], 99.9))
+    white = float(np.percentile(shown["expected"], WHITE_PERCENTILE))
     for ax, (title, image) in zip(axes[3:], shown.items(), strict=True):
         ax.imshow(image, cmap="inferno", vmin=0, vmax=white, interpolation="nearest")
         ax.set(title=title, xticks=[], yticks=[], xlabel=f"{FIELD_PX * PIXEL_SIZE / 1000:g} µm")

@@ -25,6 +25,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.morphology import skeletonize
 
 from benchmarks.real_microtubules import PIXEL_SIZE, read_counts
+from benchmarks.reproduce.simulated import WHITE_PERCENTILE
 from benchmarks.reproduce.study import Recipe, Study
 from smlmkit import Localizations, N2NReconstructor, PixelGrid, Renderer, to_image
 from smlmkit.batch.identity import digest_table
@@ -32,7 +33,6 @@ from smlmkit.metrics.frc import frc_area
 from smlmkit.metrics.similarity import ms_ssim, psnr
 
 TEST_FIELD = "spot12"
-WHITE_PERCENTILE = 99.9
 CROP_PX = 500
 CUTOFFS = (0.2, 0.5)
 """Of the area of the Fourier ring correlation, in cycles per pixel."""
