@@ -50,7 +50,7 @@ N_FIELDS = 64
 N_FOLDS = 4
 STRATEGIES = ("n2c", "fixed", "dynamic")
 CLEAN_DENSITY = 10 * DENSITY
-LENGTHS = (0.25, 1, 4)
+LENGTHS = (0.25, 1, 4, 16)
 """Of the trainings on all fields, in units of a fold's."""
 
 SIGNIFICANT = 0.005

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import threading
 import time
 import warnings
@@ -336,11 +337,12 @@ class _Field:
         """Make empty images, unless they are there from an earlier run."""
         for path, layout in zip(images, layouts, strict=True):
             if f"made {path.name}" not in self.ledger.done:
-                create_ome_zarr(path, layout, ngff=ngff, shard=shard_side(tiles), pyramid=pyramid)
-                files = [file for file in path.rglob("*") if file.is_file()]
-                self.ledger.add(
-                    f"made {path.name}", {"files": checksum(self.place.folder, sorted(files))}
+                # On a worker: many acquisitions at once would keep the client from its workers.
+                create = partial(
+                    create_ome_zarr, ngff=ngff, shard=shard_side(tiles), pyramid=pyramid
                 )
+                files = self.jobs.one(_create_image, create, (path, layout))
+                self.ledger.add(f"made {path.name}", {"files": files})
 
     def _build_pyramid(
         self, image: Path, tiles: TileGrid, method: Any, places: Collection[Place]
@@ -505,6 +507,17 @@ def _describe_points(_: None, points: TiledPoints) -> tuple[float | None, float 
 
 def _is_whole(folder: Path, named_files: tuple[str, dict[str, Any]]) -> bool:
     return verify(folder, named_files[1])
+
+
+def _create_image(
+    create: Callable[[Path, ImageLayout], None], job: tuple[Path, ImageLayout]
+) -> Any:
+    """Make an empty image; give the checksums of its files."""
+    path, layout = job
+    shutil.rmtree(path, ignore_errors=True)  # of a worker that died before it could say so
+    create(path, layout)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return checksum(path.parent, sorted(files))
 
 
 def _raw(image: str) -> str:
