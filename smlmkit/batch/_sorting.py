@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from smlmkit._kernels.sorting import move_to, places_by_key
 from smlmkit.errors import InvalidInputError
 from smlmkit.io.parquet import to_arrow
 
@@ -122,10 +123,7 @@ class SortedRuns:
         schema = self.schema.insert(0, _CELL)
         held = pa.concat_tables([rows.cast(schema, safe=False) for rows in self._held])
         self._held.clear()
-        order = pa.array(_order_of(held[0].to_numpy()))
-        # One column after the other, for each has to be in one piece.
-        columns = [column.combine_chunks().take(order) for column in held.columns]
-        return pa.Table.from_arrays(columns, schema=schema)
+        return _sorted_by_cell(held, 0, len(self.counts))
 
     def _write_run(self) -> None:
         """Put the rows that are held into a sorted file of their own."""
@@ -150,9 +148,7 @@ class SortedRuns:
             if stop == first + 1:  # perhaps a very full cell, and in order as it is
                 yield from (part.remove_column(0) for part in parts)
             elif starts[first] < starts[stop]:
-                rows = pa.concat_tables(parts).combine_chunks()
-                order = _order_of(rows.column(0).to_numpy())
-                yield rows.remove_column(0).take(pa.array(order))
+                yield _sorted_by_cell(pa.concat_tables(parts), first, stop).remove_column(0)
             first = stop
 
     def _part(self, run: _Run, first: int, stop: int) -> pa.Table:
@@ -173,11 +169,27 @@ class SortedRuns:
         return rows.slice(start, end - start).cast(schema, safe=False)
 
 
-def _order_of(cells: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Give the stable order of cells: numpy sorts 16 bits by radix, in linear time."""
-    order = np.argsort(cells.astype(np.uint16), kind="stable")
-    high = (cells >> 16).astype(np.uint16)
-    return order[np.argsort(high[order], kind="stable")] if high.any() else order
+def _sorted_by_cell(rows: pa.Table, first_cell: int, stop_cell: int) -> pa.Table:
+    """Sort rows by their first column, the cells, and keep the order within each cell."""
+    cells = rows[0].to_numpy()
+    places = places_by_key(cells - np.int32(first_cell), stop_cell - first_cell)
+    columns = [_moved(column, places) for column in rows.columns]
+    return pa.Table.from_arrays(columns, schema=rows.schema)
+
+
+def _moved(column: pa.ChunkedArray, places: NDArray[np.int64]) -> pa.Array:
+    """Move every row of a column to its place."""
+    is_plain = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    if not is_plain or column.null_count > 0:
+        order = np.empty_like(places)
+        order[places] = np.arange(len(places))
+        return column.combine_chunks().take(pa.array(order))
+    moved = np.empty(len(column), column.type.to_pandas_dtype())
+    start = 0
+    for chunk in column.chunks:
+        move_to(places[start : start + len(chunk)], chunk.to_numpy(), moved)
+        start += len(chunk)
+    return pa.array(moved)
 
 
 def _as_arrow(name: str, values: NDArray[Any]) -> pa.Array:
