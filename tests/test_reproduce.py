@@ -10,7 +10,16 @@ from PIL import Image
 
 from benchmarks.reproduce import berberich_4a, berberich_4c, lefebvre_2a, lefebvre_2b, lefebvre_3
 from benchmarks.reproduce.fresh import FreshHalves, _FreshPairs
-from benchmarks.reproduce.real import BOTH, MEASURES, RealField, compare_crops, crops, length_of
+from benchmarks.reproduce.microtubules import cut, simulate_network, simulate_pair
+from benchmarks.reproduce.real import (
+    BOTH,
+    MEASURES,
+    KnownField,
+    compare_crops,
+    crops,
+    length_of,
+    measure_filaments,
+)
 from benchmarks.reproduce.simulated import (
     DENSITY,
     PIXEL_SIZE,
@@ -22,6 +31,7 @@ from benchmarks.reproduce.simulated import (
 )
 from benchmarks.reproduce.study import Budget, Recipe, Study
 from smlmkit import N2NReconstructor, PixelGrid, Renderer, to_image
+from smlmkit.metrics.filaments import two_peaks
 from smlmkit.nn.checkpoint import Checkpoint
 
 RECIPE = Recipe({"batch_size": 16}, pairs_per_minute=1000)
@@ -171,6 +181,7 @@ def test_lefebvre_2b(study, monkeypatch):
     tiny_recipe(monkeypatch, "LEFEBVRE_MINUTES")
     monkeypatch.setattr(lefebvre_2b, "N_FIELDS", 4)
     monkeypatch.setattr(lefebvre_2b, "N_FOLDS", 2)
+    monkeypatch.setattr(lefebvre_2b, "LENGTHS", (0.25, 1, 4))
     monkeypatch.setattr(lefebvre_2b, "N_LOSS_PAIRS", 16)
     monkeypatch.setattr(lefebvre_2b, "CLEAN_DENSITY", 2 * DENSITY)
     record = check_written(study, lefebvre_2b.reproduce(study))
@@ -281,8 +292,10 @@ def test_claims_of_figure_4a(gain, expected):
 
 def test_claims_of_figure_4c():
     limits = {
-        berberich_4c.NETWORK: [80.0] * 20,
-        berberich_4c.N2N: [80.0] * 19 + [np.nan],  # not resolved once
+        "pix2pix, real fields": [80.0] * 20,
+        "Noise2Noise, real fields": [80.0] * 19 + [np.nan],  # not resolved once
+        "pix2pix, simulations": [90.0] * 20,
+        "Noise2Noise, simulations": [60.0] * 20,
         "anisotropic KDE": [95.0] * 20,
         "Gaussian 10 nm": [40.0] + [np.nan] * 19,
         "Gaussian 20 nm": [60.0] * 20,
@@ -290,8 +303,8 @@ def test_claims_of_figure_4c():
     }
     table = pd.DataFrame(limits).melt(var_name="method", value_name="limit")
     claims = berberich_4c.make_claims(table)
-    assert holds(claims) == [True, False, False, True, True]
-    assert claims[3].ours.startswith("Gaussian 20 nm")
+    assert holds(claims) == [True, False, False, True, False, True, True]
+    assert claims[5].ours.startswith("Gaussian 20 nm")
 
 
 def test_images_equal_to_their_reference_are_as_good_as_can_be():
@@ -312,12 +325,18 @@ def test_the_length_of_a_skeleton():
 def test_filaments_far_apart_are_told_apart_by_counting():
     counts = Renderer(PIXEL_SIZE)
     for distance, expected in ((150, True), (20, False)):
-        table, angle = berberich_4c.simulate(distance, 0.2, 0)
-        found = berberich_4c.two_peaks(*berberich_4c.cut(counts.transform(table), angle))
-        assert found.resolved == expected
+        table, angle = simulate_pair(distance, 0.2, 0)
+        assert two_peaks(*cut(counts.transform(table), angle)).resolved == expected
+
+
+def test_simulated_filaments_are_as_sparse_as_asked_for_and_as_wide_as_their_parts():
+    filaments = measure_filaments(simulate_network(0.2, number=0, study_seed=0))
+    assert filaments.sparsity == pytest.approx(0.2, rel=0.1)
+    # A strip of 25 nm, the label, the localization; the skeleton is on whole pixels.
+    assert filaments.width == pytest.approx(np.sqrt(25**2 / 12 + 8**2 + 10**2), rel=0.25)
 
 
 def test_real_fields_keep_their_mass(real_data):
     field = berberich_4a.read_fields(real_data / "frcnet")[1]
-    assert isinstance(field, RealField)
+    assert isinstance(field, KnownField)
     assert float(field.dense.sum()) == pytest.approx(len(field.table), rel=1e-5)

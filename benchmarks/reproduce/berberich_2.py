@@ -29,7 +29,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from benchmarks.reproduce.real import CUTOFFS, PIXEL_SIZE, RealField, read_fields
+from benchmarks.reproduce.real import CUTOFFS, PIXEL_SIZE, KnownField, read_fields
 from benchmarks.reproduce.simulated import expected_image
 from benchmarks.reproduce.study import Claim, Finding, Row, Study
 from smlmkit import (
@@ -87,7 +87,7 @@ def reproduce(study: Study, data: Path) -> Finding:
     )
 
 
-def measure(field: RealField, seed: int) -> list[Row]:
+def measure(field: KnownField, seed: int) -> list[Row]:
     """Correlate raw halves, and the estimates of fractions with those of all localizations."""
     rows = [
         {"question": "halves", "field": field.name, "estimate": "counts", **row}
@@ -178,7 +178,7 @@ def at_fraction(measured: pd.DataFrame, question: str, fraction: float) -> pd.Se
     return measured[chosen].groupby("estimate", sort=False)["area_0.2"].mean()
 
 
-def draw(canvas: Canvas, measured: pd.DataFrame, test: RealField, seed: int) -> None:
+def draw(canvas: Canvas, measured: pd.DataFrame, test: KnownField, seed: int) -> None:
     """Draw the measures against the fraction, and estimates of a part of the held-out field."""
     charts, pictures = canvas.subfigures(2, 1, height_ratios=[1.15, 1])
     resolution, halves, of_all, of_truth = charts.subplots(1, 4)

@@ -36,7 +36,7 @@ from benchmarks.reproduce.real import (
     LOSSES,
     MEASURES,
     PIXEL_SIZE,
-    RealField,
+    KnownField,
     compare_crops,
     gain_of,
     read_fields,
@@ -133,7 +133,7 @@ def draw_target(name: str, table: Localizations) -> xr.DataArray:
 
 
 def train(
-    study: Study, kind: Kind, fields: list[RealField], recipe: Recipe, n_pairs: int
+    study: Study, kind: Kind, fields: list[KnownField], recipe: Recipe, n_pairs: int
 ) -> N2NReconstructor:
     """Train one network."""
     model = N2NReconstructor(
@@ -191,7 +191,7 @@ def draw(
     scores: pd.DataFrame,
     images: dict[Kind, xr.DataArray],
     shown: Localizations,
-    test: RealField,
+    test: KnownField,
 ) -> None:
     """Draw the measures against the number of pairs, and the last reconstructions."""
     charts, pictures = canvas.subfigures(2, 1, height_ratios=[1.4, 1])

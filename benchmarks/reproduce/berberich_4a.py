@@ -28,7 +28,7 @@ from benchmarks.reproduce.real import (
     LOSSES,
     MEASURES,
     PIXEL_SIZE,
-    RealField,
+    KnownField,
     compare_crops,
     fit_to_dense,
     gain_of,
@@ -107,7 +107,7 @@ def make_claims(scores: pd.DataFrame) -> list[Claim]:
 
 
 def draw(
-    canvas: Canvas, scores: pd.DataFrame, images: dict[str, xr.DataArray], test: RealField
+    canvas: Canvas, scores: pd.DataFrame, images: dict[str, xr.DataArray], test: KnownField
 ) -> None:
     """Draw the measures of every method, and a part of the held-out field."""
     charts, pictures = canvas.subfigures(2, 1, height_ratios=[1.2, 1])

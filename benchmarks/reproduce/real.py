@@ -14,14 +14,16 @@ are taken at a data range of 1. The correlation needs no scale and sees the imag
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.optimize import curve_fit
 from skimage.morphology import skeletonize
 
 from benchmarks.real_microtubules import PIXEL_SIZE, read_counts
@@ -34,6 +36,10 @@ from smlmkit.metrics.similarity import ms_ssim, psnr
 
 TEST_FIELD = "spot12"
 CROP_PX = 500
+NEAR_NM = 50
+N_RINGS = 15
+"""Of a pixel's width around filaments, from which their width is fitted."""
+
 CUTOFFS = (0.2, 0.5)
 """Of the area of the Fourier ring correlation, in cycles per pixel."""
 
@@ -48,15 +54,15 @@ MEASURES = {
 }
 
 
-class RealField(NamedTuple):
-    """A table and the published estimate of the density that it samples."""
+class KnownField(NamedTuple):
+    """A table and what is known of the density that it samples."""
 
     name: str
     table: Localizations
     dense: xr.DataArray
 
 
-def read_fields(data: Path) -> tuple[list[RealField], RealField]:
+def read_fields(data: Path) -> tuple[list[KnownField], KnownField]:
     """Read the fields to train on and the one that is held out."""
     names = sorted(path.name[:6] for path in data.glob("spot*_sub.png"))
     if TEST_FIELD not in names or len(names) < 2:
@@ -65,17 +71,17 @@ def read_fields(data: Path) -> tuple[list[RealField], RealField]:
     return [read_field(data, name) for name in names], read_field(data, TEST_FIELD)
 
 
-def read_field(data: Path, name: str) -> RealField:
+def read_field(data: Path, name: str) -> KnownField:
     """Read one field."""
     table = read_counts(data / f"{name}_sub.png")
     dense = np.asarray(Image.open(data / f"{name}_full.png")).astype(np.float64)
     dense *= len(table) / dense.sum()
     grid = PixelGrid((0, 0), PIXEL_SIZE, dense.shape)
-    return RealField(name, table, to_image(dense.astype(np.float32), grid, units=""))
+    return KnownField(name, table, to_image(dense.astype(np.float32), grid, units=""))
 
 
 def fit_to_dense(
-    study: Study, loss: str, fields: list[RealField], recipe: Recipe, samples: int
+    study: Study, loss: str, fields: list[KnownField], recipe: Recipe, samples: int
 ) -> N2NReconstructor:
     """Train on the published targets with one of the losses."""
     model = N2NReconstructor(
@@ -86,9 +92,9 @@ def fit_to_dense(
         random_state=study.seed,
         **recipe.parameters,
     )
-    names = [f"{field.name} {digest_table(field.table)}" for field in fields]
+    digests = [[digest_table(field.table), joblib.hash(field.dense.to_numpy())] for field in fields]
     tables, targets = [field.table for field in fields], [field.dense for field in fields]
-    return study.fit(f"pix2pix {loss}", model, tables, targets, fields=names)
+    return study.fit(f"pix2pix {loss}", model, tables, targets, fields=digests)
 
 
 def compare_crops(image: xr.DataArray, reference: xr.DataArray) -> list[dict[str, float]]:
@@ -144,18 +150,42 @@ def gain_of(one: pd.DataFrame, other: pd.DataFrame, measure: str) -> Gain:
     return Gain(float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(gain))))
 
 
-def measure_sparsity(field: RealField) -> float:
-    """Give the localizations per nm of filament.
+class Filaments(NamedTuple):
+    """What localizations of filaments look like.
 
-    The filaments are the skeleton of the dense image where that is above a fifth of white; the
-    localizations are those within 50 nm of it.
+    The filaments are the skeleton of the dense image where that is above a fifth of white.
     """
+
+    sparsity: float
+    """Localizations within `NEAR_NM` of filaments for each nm of them."""
+
+    width: float
+    """Standard deviation across a filament in nm, of a Gaussian on an even background."""
+
+
+def measure_filaments(field: KnownField) -> Filaments:
+    """Measure how sparse and how wide the filaments of a field are."""
     dense = field.dense.to_numpy()
     white = np.percentile(dense, WHITE_PERCENTILE)
     skeleton = skeletonize(gaussian_filter(dense, 1.5) > 0.2 * white)
-    is_near = distance_transform_edt(~skeleton) * PIXEL_SIZE <= 50
+    distance = distance_transform_edt(~skeleton) * PIXEL_SIZE
     counts = Renderer(PIXEL_SIZE).transform(field.table).to_numpy()
-    return float(counts[is_near].sum() / length_of(skeleton))
+    sparsity = counts[distance <= NEAR_NM].sum() / length_of(skeleton)
+    return Filaments(float(sparsity), _width_of(counts, distance))
+
+
+def _width_of(counts: NDArray[np.float32], distance: NDArray[np.float64]) -> float:
+    """Fit the mean counts of pixels against their distance from the nearest filament."""
+    ring = (distance / PIXEL_SIZE).astype(int)
+    n_pixels = np.bincount(ring.ravel())[:N_RINGS]
+    offset = np.bincount(ring.ravel(), distance.ravel())[:N_RINGS] / n_pixels
+    profile = np.bincount(ring.ravel(), counts.ravel())[:N_RINGS] / n_pixels
+
+    def bell(offset: NDArray[np.float64], width: float, height: float, ground: float) -> Any:
+        return height * np.exp(-((offset / width) ** 2) / 2) + ground
+
+    (width, _, _), _ = curve_fit(bell, offset, profile, p0=(20, profile[0], profile[-1]))
+    return abs(float(width))
 
 
 def length_of(skeleton: NDArray[np.bool_]) -> float:
