@@ -7,7 +7,7 @@ folder by one and by two worker processes of one thread that have warmed up. Bes
 `client_cpu_s` is what this process, with Dask's client and scheduler, took of the cores beside two
 workers.
 
-`overhead`: a simulated field, all of it in two threads of one process. `kernels` has each tile's
+`overhead`: simulated fields, all in two threads of one process. `kernels` has each tile's
 localizations in memory and keeps no image; `kernels and Zarr` also writes each tile as
 `reconstruct_field` does, by Zarr alone; `reconstruct_field` sorts, reads, writes, and books. CPU
 seconds, in which the shares of others on the machine do not show; best of the rounds.
@@ -152,36 +152,53 @@ def measure_workers(folder: Path, samples: int, repeats: int) -> list[Row]:
 
 def measure_overhead(folder: Path, size: int, repeats: int) -> list[Row]:
     """Compare the CPU time of a field with that of what it is made of."""
-    write_points(folder / "field.parquet", size * PIXEL_SIZE)
-    points = sort_by_tiles(folder / "field.parquet", folder / "sorted.parquet")
-    table = points.load()
+    density_estimate = make_pipeline(
+        Renderer(PIXEL_SIZE, n_threads=1), AnisotropicKDE(scale=2, n_threads=1)
+    )
+    small = simulate_field(folder, size // 4)
+    network = N2NReconstructor(
+        network="light", patch_size=128, batch_size=16, max_samples=32, device="cpu",
+        random_state=0, verbose=False,
+    ).fit(small)  # fmt: skip
+    table = simulate_field(folder, size)
     rows = []
-    for times_as_dense in (1, 8):
-        # More localizations where there are some: what structures look like later in a movie.
-        random = np.random.default_rng(0)
-        columns = {
-            name: (table[name] + random.normal(0, 15, (times_as_dense, len(table)))).ravel()
-            for name in "yx"
-        }
-        box = table.field_of_view
-        dense = Localizations(
-            {
-                "y": columns["y"].clip(box.y_min, box.y_max - 1),
-                "x": columns["x"].clip(box.x_min, box.x_max - 1),
-            },
-            field_of_view=box,
-        )
-        rows += measure_density(folder / f"{times_as_dense}", dense, repeats)
+    for name, estimator, source in (
+        ("density estimate", density_estimate, table),
+        ("density estimate", density_estimate, times_as_dense(table, 8)),
+        ("light network", network, small),
+    ):
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            parts = measure_parts(Path(scratch), source, estimator, repeats)
+        rows += [{"estimator": name, **part} for part in parts]
     return rows
 
 
-def measure_density(folder: Path, table: Localizations, repeats: int) -> list[Row]:
-    """Time the parts of the work on one field."""
-    folder.mkdir()
-    points = sort_by_tiles(table, folder / "sorted.parquet")
-    estimator = make_pipeline(
-        Renderer(PIXEL_SIZE, n_threads=1), AnisotropicKDE(scale=2, n_threads=1)
+def simulate_field(folder: Path, size: int) -> Localizations:
+    """Draw filaments in a field of so many pixels a side."""
+    write_points(folder / "field.parquet", size * PIXEL_SIZE)
+    return sort_by_tiles(folder / "field.parquet", folder / "sorted.parquet").load()
+
+
+def times_as_dense(table: Localizations, times: int) -> Localizations:
+    """Put more localizations where there are some: structures as they are later in a movie."""
+    random = np.random.default_rng(0)
+    columns = {
+        name: (table[name] + random.normal(0, 15, (times, len(table)))).ravel() for name in "yx"
+    }
+    box = table.field_of_view
+    return Localizations(
+        {
+            "y": columns["y"].clip(box.y_min, box.y_max - 1),
+            "x": columns["x"].clip(box.x_min, box.x_max - 1),
+        },
+        field_of_view=box,
     )
+
+
+def measure_parts(folder: Path, table: Localizations, estimator: Any, repeats: int) -> list[Row]:
+    """Time the parts of the work on one field."""
+    points = sort_by_tiles(table, folder / "sorted.parquet")
+    reconstruct = estimator.predict if hasattr(estimator, "predict") else estimator.transform
     work = plan_field(estimator, points, (folder / "bare.ome.zarr",), tile=1024, halo=None)
     places = places_worth_work(work)
     tables = [points.read(work.grid, work.tiles.tile(*place).read) for place in places]
@@ -189,7 +206,7 @@ def measure_density(folder: Path, table: Localizations, repeats: int) -> list[Ro
     pixels = open_level(work.images[0], 0)
 
     def compute(number: int) -> Any:
-        return estimator.transform(tables[number])
+        return reconstruct(tables[number])
 
     def compute_and_write(number: int) -> None:
         tile = work.tiles.tile(*places[number])
