@@ -55,7 +55,7 @@ from smlmkit.errors import (
 )
 from smlmkit.io.image_layout import ImageLayout
 from smlmkit.io.ome_zarr import annotate, read_about
-from smlmkit.io.ome_zarr_creation import create_ome_zarr
+from smlmkit.io.ome_zarr_creation import fill_folder
 from smlmkit.io.pyramids import halve, level_shapes
 from smlmkit.localizations import Localizations
 from smlmkit.tiling import FieldFacts, TileGrid
@@ -339,7 +339,7 @@ class _Field:
             if f"made {path.name}" not in self.ledger.done:
                 # On a worker: many acquisitions at once would keep the client from its workers.
                 create = partial(
-                    create_ome_zarr, ngff=ngff, shard=shard_side(tiles), pyramid=pyramid
+                    fill_folder, ngff=ngff, shard=shard_side(tiles), pyramid=pyramid, about={}
                 )
                 files = self.jobs.one(_create_image, create, (path, layout))
                 self.ledger.add(f"made {path.name}", {"files": files})
@@ -515,6 +515,7 @@ def _create_image(
     """Make an empty image; give the checksums of its files."""
     path, layout = job
     shutil.rmtree(path, ignore_errors=True)  # of a worker that died before it could say so
+    path.mkdir()
     create(path, layout)
     files = [file for file in path.rglob("*") if file.is_file()]
     return checksum(path.parent, sorted(files))
