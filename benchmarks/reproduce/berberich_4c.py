@@ -54,7 +54,7 @@ from smlmkit import (
     N2NReconstructor,
     Renderer,
 )
-from smlmkit.batch.identity import digest_table
+from smlmkit.batch.identity import describe_estimator, digest_table
 from smlmkit.metrics.filaments import smallest_resolved, two_peaks
 
 DISTANCES = tuple(range(30, 155, 5))
@@ -88,11 +88,9 @@ def reproduce(study: Study, data: Path) -> Finding:
             "simulations": N_SIMULATIONS,
             "half_width": microtubules.HALF_WIDTH_NM,
             "thickness": microtubules.THICKNESS,
-            "method": repr(method),
+            "method": describe_estimator(method),
             **microtubules.BLINKS,
         }
-        if isinstance(method, N2NReconstructor):
-            settings["network"] = repr(sorted(method.fitted_parameters_.items()))
         rows += study.keep(
             f"pairs by {name}",
             settings,

@@ -177,12 +177,10 @@ def make_blinks(
     emitter = np.repeat(np.arange(len(blink_counts)), blink_counts)
     n_drawn = len(emitter) + n_background
     sigma = draw_uncertainty(n_drawn, uncertainty, rng, spread=uncertainty_spread)
-    positions = draw_errors(sigma[: len(emitter)], len(sites), rng, outliers=outliers)
-    positions[:-2] *= AXIAL_FACTOR
-    positions += sites[:, : len(blink_counts)].repeat(blink_counts, axis=1)
-    if linkage_error:
-        linkage = rng.normal(scale=linkage_error, size=(len(sites), len(blink_counts)))
-        positions += linkage.repeat(blink_counts, axis=1)
+    errors = draw_errors(sigma[: len(emitter)], len(sites), rng, outliers=outliers)
+    positions = _blink_around(
+        sites[:, : len(blink_counts)], blink_counts, errors, linkage_error, rng
+    )
     strays = rng.uniform(*_corners(structure, field), size=(n_background, len(sites)))
     stray_frames = rng.randint(n_frames, size=n_background)
     frames = draw_frames(
@@ -239,6 +237,23 @@ def field_of_size(field_size: float | Sequence[float]) -> FieldOfView:
     for side in sides:
         check_positive(field_size=side)
     return FieldOfView(0.0, 0.0, float(sides[0]), float(sides[1]))
+
+
+def _blink_around(
+    sites: Floats,
+    blink_counts: NDArray[np.intp],
+    errors: Floats,
+    linkage_error: float,
+    rng: np.random.RandomState,
+) -> Floats:
+    """Give the positions of all blinks: around fluorophores, which are beside their sites."""
+    positions = errors
+    positions[:-2] *= AXIAL_FACTOR
+    positions += sites.repeat(blink_counts, axis=1)
+    if linkage_error:
+        linkage = rng.normal(scale=linkage_error, size=sites.shape)
+        positions += linkage.repeat(blink_counts, axis=1)
+    return positions
 
 
 def _draw_sites(
