@@ -6,6 +6,7 @@ or area, whatever the parameter it was drawn with. Points are (y, x) or (z, y, x
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from smlmkit.errors import InvalidInputError
 from smlmkit.grid import FieldOfView, PixelGrid
 
 Floats = NDArray[np.float64]
+
+# This share of a pixel is what rounding leaves of nothing.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,13 +216,16 @@ class Curves:
         )
         return points, self.curve[segments]
 
-    def raster(self, grid: PixelGrid) -> Floats:
+    def raster(self, grid: PixelGrid, field_of_view: FieldOfView | None = None) -> Floats:
         """Measure what lies in each pixel of a grid, to rounding.
 
         Parameters
         ----------
         grid : PixelGrid
             Any grid. One of a part, or tile, of the field costs what lies near it.
+        field_of_view : FieldOfView, optional
+            A box beyond whose far edges the last row and column of pixels may reach: only what lies
+            in the box counts. By default all that lies in the pixels does.
 
         Returns
         -------
@@ -226,7 +233,16 @@ class Curves:
             The length of lines in nm, or the area of strips in nm², in each pixel; where curves
             cross, of all of them together. The sum over a grid that holds all curves is `measure`.
         """
-        return self._in_cells((grid.pixel_size, grid.pixel_size), grid.field_of_view, grid.shape)
+        box, size = grid.field_of_view, grid.pixel_size
+        ends = (box if field_of_view is None else field_of_view)[2:]
+        image = np.zeros(grid.shape)
+        axes = map(_whole_and_cut, box[:2], ends, (size, size), grid.shape)
+        for (rows, top, height), (columns, left, width) in product(*axes):
+            shape = rows.stop - rows.start, columns.stop - columns.start
+            corner = top + shape[0] * height, left + shape[1] * width
+            part = FieldOfView(top, left, *corner)
+            image[rows, columns] = self._in_cells((height, width), part, shape)
+        return image
 
     def measure_within(self, field_of_view: FieldOfView) -> float:
         """Measure what lies in a box, to rounding.
@@ -381,6 +397,17 @@ def worm_like_chains(
         height = depth * _smooth_uniform(arc_length / wall_to_wall, len(centers), random_state)
         nodes = np.concatenate([height[:, :, None], nodes], axis=2)
     return Curves.through(list(nodes), thickness)
+
+
+def _whole_and_cut(
+    start: float, end: float, size: float, n_pixels: int
+) -> list[tuple[slice, float, float]]:
+    """Part pixels along an axis into whole ones and one that is cut: where they are, their size."""
+    last = start + (n_pixels - 1) * size
+    if last + size * (1 - _ROUNDING) <= end:
+        return [(slice(0, n_pixels), start, size)]
+    whole = [(slice(0, n_pixels - 1), start, size)] if n_pixels > 1 else []
+    return [*whole, (slice(n_pixels - 1, n_pixels), last, end - last)]
 
 
 def _smooth_uniform(

@@ -82,7 +82,7 @@ class Truth:
         none = self.emitters.select(slice(0))
         box = none if field_of_view is None else none.crop(field_of_view)
         grid, _ = canvas_for(box, pixel_size, None)
-        raster = self.curves.raster(grid)
+        raster = self.curves.raster(grid, self.emitters.field_of_view)
         raster *= self._localizations_per_measure
         return to_image(raster.astype(np.float32), grid)
 

@@ -222,6 +222,17 @@ class TestPrimitives:
         assert stats.chisquare(counts[often], expected).pvalue > 0.001
         assert counts.sum() == round(3000 * 2.56**2)
 
+    @pytest.mark.parametrize("pixel_size", [2.0, 7.0, 100.0])
+    def test_an_image_ends_with_the_field_whatever_its_pixels(self, pixel_size):
+        blinks, truth = make_primitives(
+            field_size=(2003, 1501), density=3000, background=0, random_state=0
+        )
+        image = truth.image(pixel_size)
+        assert float(image.sum()) == pytest.approx(len(blinks), rel=1e-5)
+        corner = truth.image(pixel_size, field_of_view=(1400, 700, 2003, 1501))
+        rows, columns = corner.shape
+        np.testing.assert_allclose(corner, image[-rows:, -columns:], atol=1e-5)
+
     def test_their_number_and_kinds_can_be_chosen(self):
         _, truth = make_primitives(
             n_primitives=6, kinds="line", size=500, thickness=0, density=1, random_state=0
