@@ -27,7 +27,7 @@ from scipy.optimize import curve_fit
 from skimage.morphology import skeletonize
 
 from benchmarks.real_microtubules import PIXEL_SIZE, read_counts
-from benchmarks.reproduce.simulated import WHITE_PERCENTILE
+from benchmarks.reproduce.simulated import WHITE_PERCENTILE, scale_alike
 from benchmarks.reproduce.study import Recipe, Study
 from smlmkit import Localizations, N2NReconstructor, PixelGrid, Renderer, to_image
 from smlmkit.batch.identity import digest_table
@@ -99,10 +99,9 @@ def fit_to_dense(
 
 def compare_crops(image: xr.DataArray, reference: xr.DataArray) -> list[dict[str, float]]:
     """Compare an image of a field with a reference, crop by crop, as the module says."""
-    wanted, values = (pixels.to_numpy().astype(np.float64) for pixels in (reference, image))
-    white = np.percentile(wanted, WHITE_PERCENTILE)
-    values *= wanted.sum() / values.sum()
-    return [compare(values[crop] / white, wanted[crop] / white) for crop in crops(wanted.shape)]
+    pixels = (of.to_numpy().astype(np.float64) for of in (image, reference))
+    shown, wanted = scale_alike(*pixels)
+    return [compare(shown[crop], wanted[crop]) for crop in crops(wanted.shape)]
 
 
 def compare(values: NDArray[np.float64], wanted: NDArray[np.float64]) -> dict[str, float]:

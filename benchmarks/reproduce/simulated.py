@@ -115,6 +115,13 @@ def similarities(
 Images = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
+def scale_alike(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Images:
+    """Give an image the mass of its reference, and both in units of the reference's white."""
+    white = np.percentile(reference, WHITE_PERCENTILE)
+    shown, wanted = _of_one_mass(values, reference)
+    return shown / white, wanted / white
+
+
 def _of_one_mass(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Images:
     return values * (reference.sum() / values.sum()), reference
 
@@ -124,9 +131,8 @@ def _in_units_of_white(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _same_mass_clipped(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Images:
-    white = np.percentile(reference, WHITE_PERCENTILE)
-    shown, wanted = _of_one_mass(values, reference)
-    return np.clip(shown / white, 0, 1), np.clip(wanted / white, 0, 1)
+    shown, wanted = scale_alike(values, reference)
+    return shown.clip(0, 1), wanted.clip(0, 1)
 
 
 def _same_mass(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Images:
