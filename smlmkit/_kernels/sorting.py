@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @numba.njit(nogil=True, cache=True)
 def places_by_key(keys: NDArray[np.int32], n_keys: int) -> NDArray[np.int64]:
-    """Give each row's place in the stable order of the rows' keys, which are 0 to n_keys - 1."""
+    """Give each row's place in the stable order of keys, all of which are 0 to n_keys - 1."""
     next_place = np.zeros(n_keys + 1, np.int64)
     for key in keys:
         next_place[key + 1] += 1

@@ -173,17 +173,26 @@ def _sorted_by_cell(rows: pa.Table, first_cell: int, stop_cell: int) -> pa.Table
     """Sort rows by their first column, the cells, and keep the order within each cell."""
     cells = rows[0].to_numpy()
     places = places_by_key(cells - np.int32(first_cell), stop_cell - first_cell)
-    columns = [_moved(column, places) for column in rows.columns]
+    are_plain = [_is_plain(column) for column in rows.columns]
+    order = None if all(are_plain) else pa.array(np.argsort(places))
+    columns = [
+        _moved(column, places) if is_plain else column.combine_chunks().take(order)
+        for column, is_plain in zip(rows.columns, are_plain, strict=True)
+    ]
     return pa.Table.from_arrays(columns, schema=rows.schema)
 
 
+def _is_plain(column: pa.ChunkedArray) -> bool:
+    """Tell whether a column holds nothing but numbers that kernels know."""
+    kind = column.type
+    is_number: bool = (
+        pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)
+    )
+    return is_number and column.null_count == 0
+
+
 def _moved(column: pa.ChunkedArray, places: NDArray[np.int64]) -> pa.Array:
-    """Move every row of a column to its place."""
-    is_plain = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-    if not is_plain or column.null_count > 0:
-        order = np.empty_like(places)
-        order[places] = np.arange(len(places))
-        return column.combine_chunks().take(pa.array(order))
+    """Move every row of a column of numbers to its place."""
     moved = np.empty(len(column), column.type.to_pandas_dtype())
     start = 0
     for chunk in column.chunks:

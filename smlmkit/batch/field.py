@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import time
+import uuid
 import warnings
 from array import array
 from collections import defaultdict
@@ -512,13 +513,28 @@ def _is_whole(folder: Path, named_files: tuple[str, dict[str, Any]]) -> bool:
 def _create_image(
     create: Callable[[Path, ImageLayout], None], job: tuple[Path, ImageLayout]
 ) -> Any:
-    """Make an empty image; give the checksums of its files."""
+    """Make an empty image, unless another worker was first; give the checksums of its files."""
     path, layout = job
-    shutil.rmtree(path, ignore_errors=True)  # of a worker that died before it could say so
-    path.mkdir()
-    create(path, layout)
-    files = [file for file in path.rglob("*") if file.is_file()]
-    return checksum(path.parent, sorted(files))
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        partial.mkdir()
+        create(partial, layout)
+        made = checksum(partial, sorted(file for file in partial.rglob("*") if file.is_file()))
+        _move_unless_there(partial, path)
+    except OSError as error:
+        raise OutputError(error.errno, f"{path}: cannot write: {error.strerror}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {f"{path.name}/{name}": record for name, record in made.items()}
+
+
+def _move_unless_there(source: Path, target: Path) -> None:
+    """Move a folder; a job that is done twice must not take away what was written since."""
+    try:
+        source.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
 
 
 def _raw(image: str) -> str:

@@ -247,9 +247,9 @@ def _blink_around(
     rng: np.random.RandomState,
 ) -> Floats:
     """Give the positions of all blinks: around fluorophores, which are beside their sites."""
-    positions = errors
-    positions[:-2] *= AXIAL_FACTOR
-    positions += sites.repeat(blink_counts, axis=1)
+    positions = sites.repeat(blink_counts, axis=1)
+    positions[:-2] += AXIAL_FACTOR * errors[:-2]
+    positions[-2:] += errors[-2:]
     if linkage_error:
         linkage = rng.normal(scale=linkage_error, size=sites.shape)
         positions += linkage.repeat(blink_counts, axis=1)

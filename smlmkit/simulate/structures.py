@@ -4,6 +4,7 @@ A curve is a chain of straight segments, so that a place on it is found exactly 
 or area, whatever the parameter it was drawn with. Points are (y, x) or (z, y, x) in nm.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
@@ -224,8 +225,8 @@ class Curves:
         grid : PixelGrid
             Any grid. One of a part, or tile, of the field costs what lies near it.
         field_of_view : FieldOfView, optional
-            A box beyond whose far edges the last row and column of pixels may reach: only what lies
-            in the box counts. By default all that lies in the pixels does.
+            A box beyond whose far edges pixels may reach: only what lies before these edges counts.
+            By default all that lies in the pixels does.
 
         Returns
         -------
@@ -403,11 +404,12 @@ def _whole_and_cut(
     start: float, end: float, size: float, n_pixels: int
 ) -> list[tuple[slice, float, float]]:
     """Part pixels along an axis into whole ones and one that is cut: where they are, their size."""
-    last = start + (n_pixels - 1) * size
-    if last + size * (1 - _ROUNDING) <= end:
-        return [(slice(0, n_pixels), start, size)]
-    whole = [(slice(0, n_pixels - 1), start, size)] if n_pixels > 1 else []
-    return [*whole, (slice(n_pixels - 1, n_pixels), last, end - last)]
+    n_whole = min(max(math.floor((end - start) / size + _ROUNDING), 0), n_pixels)
+    parts = [(slice(0, n_whole), start, size)] if n_whole > 0 else []
+    last = start + n_whole * size
+    if n_whole < n_pixels and end - last > _ROUNDING * size:
+        parts.append((slice(n_whole, n_whole + 1), last, end - last))
+    return parts
 
 
 def _smooth_uniform(

@@ -1,7 +1,9 @@
 """One field tile by tile, against the same estimator on the whole table."""
 
+import errno
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from smlmkit import (
 )
 from smlmkit.batch import field
 from smlmkit.batch.events import Progress
+from smlmkit.batch.field import _create_image
 from smlmkit.batch.plan import plan_field
 from smlmkit.batch.points import sort_by_tiles
 from smlmkit.errors import (
@@ -34,6 +37,10 @@ from smlmkit.errors import (
     SmlmkitWarning,
     UnfamiliarTableWarning,
 )
+from smlmkit.grid import PixelGrid
+from smlmkit.io.image_layout import ImageLayout
+from smlmkit.io.ome_zarr import open_level
+from smlmkit.io.ome_zarr_creation import fill_folder
 
 COUNTS = Renderer(pixel_size=10)
 WINDOWS = make_pipeline(Renderer(pixel_size=10), AnisotropicKDE(scale=2))
@@ -245,6 +252,25 @@ def test_what_cannot_be_done_is_refused_before_work(estimator, options, match, b
     with pytest.raises(InvalidInputError, match=match):
         reconstruct_field(estimator, blinks, tmp_path / "field.ome.zarr", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_is_created_twice_keeps_what_was_written_to_it(blinks, tmp_path):
+    layout = ImageLayout(PixelGrid.covering(blinks.field_of_view, 10))
+    create = partial(fill_folder, ngff="0.5", shard=256, pyramid="mean", about={})
+    first = _create_image(create, (tmp_path / "image", layout))
+    open_level(tmp_path / "image", 0)[:256, :256] = 1
+    assert _create_image(create, (tmp_path / "image", layout)) == first
+    assert open_level(tmp_path / "image", 0)[:256, :256].min() == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["image"]
+
+
+def test_an_image_that_cannot_be_created_is_an_output_error(tmp_path):
+    def refuse(folder, layout):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(OutputError, match=r"image: cannot write: Permission denied"):
+        _create_image(refuse, (tmp_path / "image", None))
+    assert not any(tmp_path.iterdir())
 
 
 def test_other_tables_are_refused(blinks, tmp_path):

@@ -267,6 +267,19 @@ class TestCurves:
         grid = PixelGrid(box[:2], 0.1, (round(10 * box.height), round(10 * box.width)))
         assert curves.measure_within(box) == pytest.approx(curves.raster(grid).sum(), rel=1e-6)
 
+    @pytest.mark.parametrize("shape", SHAPES)
+    @pytest.mark.parametrize("ends", [(-19.9, 70), (33.7, 41.2), (40, 55), (80, 80), (200, 3)])
+    def test_only_what_lies_before_the_ends_of_the_field_counts(self, shape, ends):
+        curves, grid = Curves.through(**SHAPES[shape]), PixelGrid((-20, -20), 10, (10, 9))
+        expected = np.zeros(grid.shape)
+        for row, column in np.ndindex(grid.shape):
+            y, x = 10 * row - 20, 10 * column - 20
+            bottom, right = min(y + 10, ends[0]), min(x + 10, ends[1])
+            if y < bottom and x < right:
+                expected[row, column] = curves.measure_within(FieldOfView(y, x, bottom, right))
+        image = curves.raster(grid, FieldOfView(-50, -50, *ends))
+        np.testing.assert_allclose(image, expected, atol=1e-9)
+
     def test_a_corner_is_filled_once(self):
         curves = Curves.through([[(5, 0), (5, 25), (30, 25)]], thickness=10)
         image = curves.raster(PixelGrid((0, 0), 5, (6, 6))) / 25
