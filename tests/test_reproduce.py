@@ -8,7 +8,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks.reproduce import berberich_4a, berberich_4c, lefebvre_2a, lefebvre_2b, lefebvre_3
+from benchmarks.reproduce import (
+    berberich_4a,
+    berberich_4c,
+    lefebvre_2a,
+    lefebvre_2b,
+    lefebvre_3,
+    microtubules,
+)
 from benchmarks.reproduce.fresh import FreshHalves, _FreshPairs
 from benchmarks.reproduce.microtubules import cut, simulate_network, simulate_pair
 from benchmarks.reproduce.real import (
@@ -329,11 +336,14 @@ def test_filaments_far_apart_are_told_apart_by_counting():
         assert two_peaks(*cut(counts.transform(table), angle)).resolved == expected
 
 
-def test_simulated_filaments_are_as_sparse_as_asked_for_and_as_wide_as_their_parts():
+def test_simulated_filaments_are_as_sparse_as_asked_for_and_as_wide_as_their_parts(monkeypatch):
     filaments = measure_filaments(simulate_network(0.2, number=0, study_seed=0))
     assert filaments.sparsity == pytest.approx(0.2, rel=0.1)
     # A strip of 25 nm, the label, the localization; the skeleton is on whole pixels.
-    assert filaments.width == pytest.approx(np.sqrt(25**2 / 12 + 8**2 + 10**2), rel=0.25)
+    assert filaments.width == pytest.approx(np.sqrt(25**2 / 12 + 8**2 + 10**2), rel=0.1)
+    monkeypatch.setitem(microtubules.BLINKS, "linkage_error", 0.0)
+    narrower = measure_filaments(simulate_network(0.2, number=0, study_seed=0))
+    assert filaments.width**2 - narrower.width**2 == pytest.approx(8**2, rel=0.2)
 
 
 def test_real_fields_keep_their_mass(real_data):

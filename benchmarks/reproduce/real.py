@@ -80,6 +80,11 @@ def read_field(data: Path, name: str) -> KnownField:
     return KnownField(name, table, to_image(dense.astype(np.float32), grid, units=""))
 
 
+def digest_field(field: KnownField) -> list[str]:
+    """Tell a field from others by what it holds."""
+    return [digest_table(field.table), joblib.hash(field.dense.to_numpy())]
+
+
 def fit_to_dense(
     study: Study, loss: str, fields: list[KnownField], recipe: Recipe, samples: int
 ) -> N2NReconstructor:
@@ -92,7 +97,7 @@ def fit_to_dense(
         random_state=study.seed,
         **recipe.parameters,
     )
-    digests = [[digest_table(field.table), joblib.hash(field.dense.to_numpy())] for field in fields]
+    digests = [digest_field(field) for field in fields]
     tables, targets = [field.table for field in fields], [field.dense for field in fields]
     return study.fit(f"pix2pix {loss}", model, tables, targets, fields=digests)
 
