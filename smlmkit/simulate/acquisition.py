@@ -177,9 +177,12 @@ def make_blinks(
     emitter = np.repeat(np.arange(len(blink_counts)), blink_counts)
     n_drawn = len(emitter) + n_background
     sigma = draw_uncertainty(n_drawn, uncertainty, rng, spread=uncertainty_spread)
-    errors = draw_errors(sigma[: len(emitter)], len(sites), rng, outliers=outliers)
     positions = _blink_around(
-        sites[:, : len(blink_counts)], blink_counts, errors, linkage_error, rng
+        sites[:, : len(blink_counts)],
+        blink_counts,
+        draw_errors(sigma[: len(emitter)], len(sites), rng, outliers=outliers),
+        linkage_error,
+        rng,
     )
     strays = rng.uniform(*_corners(structure, field), size=(n_background, len(sites)))
     stray_frames = rng.randint(n_frames, size=n_background)
