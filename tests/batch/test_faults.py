@@ -50,8 +50,8 @@ def test_a_run_that_is_killed_at_any_moment_goes_on(
         assert int(end) == 0
         resumed = tmp_path / f"field.ome.zarr{moment}"
         assert differing_files(resumed, store) == []
-        if is_whole == "True":  # it was killed while it tidied up
-            assert int(status) == -signal.SIGKILL
+        if int(status) == 0:  # it was done before that moment came
+            assert is_whole == "True"
     assert n_killed >= N_MOMENTS - 2  # threads do not do things in quite the same order
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".work")] == []
 
