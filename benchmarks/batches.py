@@ -53,6 +53,7 @@ from smlmkit.batch.cluster import local_workers
 from smlmkit.batch.events import Progress
 from smlmkit.batch.plan import layouts_of, places_worth_work, plan_field
 from smlmkit.batch.points import sort_by_tiles
+from smlmkit.images import images_of
 from smlmkit.io.ome_zarr import open_level
 from smlmkit.io.ome_zarr_creation import create_ome_zarr
 from smlmkit.tiling import TileNeeds
@@ -198,7 +199,6 @@ def times_as_dense(table: Localizations, times: int) -> Localizations:
 def measure_parts(folder: Path, table: Localizations, estimator: Any, repeats: int) -> list[Row]:
     """Time the parts of the work on one field."""
     points = sort_by_tiles(table, folder / "sorted.parquet")
-    reconstruct = estimator.predict if hasattr(estimator, "predict") else estimator.transform
     work = plan_field(estimator, points, (folder / "bare.ome.zarr",), tile=1024, halo=None)
     places = places_worth_work(work)
     tables = [points.read(work.grid, work.tiles.tile(*place).read) for place in places]
@@ -206,7 +206,7 @@ def measure_parts(folder: Path, table: Localizations, estimator: Any, repeats: i
     pixels = open_level(work.images[0], 0)
 
     def compute(number: int) -> Any:
-        return reconstruct(tables[number])
+        return images_of(estimator, tables[number])
 
     def compute_and_write(number: int) -> None:
         tile = work.tiles.tile(*places[number])

@@ -145,6 +145,24 @@ def grid_of(image: xr.DataArray, *, stacks: bool = False) -> PixelGrid:
     return grid
 
 
+def images_of(fitted: Any, X: Any) -> Any:
+    """Give what a fitted estimator makes of tables, by `predict` or else by `transform`.
+
+    Parameters
+    ----------
+    fitted : estimator
+        The fitted estimator.
+    X : Localizations or list of Localizations
+        The tables.
+
+    Returns
+    -------
+    DataArray or list of DataArray
+        The images.
+    """
+    return fitted.predict(X) if hasattr(fitted, "predict") else fitted.transform(X)
+
+
 def _check_labels(image: xr.DataArray, leading: tuple[str, ...]) -> None:
     """Refuse channels that are not numbered and slices that do not rise."""
     if "channel" in leading and image["channel"].dtype.kind not in "iu":

@@ -13,7 +13,7 @@ import xarray as xr
 from sklearn.base import clone
 
 from smlmkit.grid import PixelGrid
-from smlmkit.images import grid_of
+from smlmkit.images import grid_of, images_of
 from smlmkit.localizations import Localizations
 
 Check = Callable[[Any, list[Localizations]], None]
@@ -78,24 +78,6 @@ def example_fovs(n_fovs: int = 2, n_localizations: int = 2000) -> list[Localizat
         }
         fovs.append(Localizations(columns, field_of_view=box))
     return fovs
-
-
-def images_of(fitted: Any, X: Any) -> Any:
-    """Give what a fitted estimator makes of tables, by `predict` or else by `transform`.
-
-    Parameters
-    ----------
-    fitted : estimator
-        The fitted estimator.
-    X : Localizations or list of Localizations
-        The tables.
-
-    Returns
-    -------
-    DataArray or list of DataArray
-        The images.
-    """
-    return fitted.predict(X) if hasattr(fitted, "predict") else fitted.transform(X)
 
 
 def _check_constructor_keeps_parameters(estimator: Any, fovs: list[Localizations]) -> None:  # noqa: ARG001

@@ -18,7 +18,7 @@ from smlmkit.batch.points import TiledPoints, sort_by_tiles
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError, InvalidTypeError, SmlmkitError
 from smlmkit.grid import PixelGrid, check_pixel_size
-from smlmkit.images import DENSITY_UNITS, STACK_DIMS, grid_of
+from smlmkit.images import DENSITY_UNITS, STACK_DIMS, grid_of, images_of
 from smlmkit.io.images import write_image
 from smlmkit.io.ome_zarr import read_image
 from smlmkit.io.tables import read_localizations
@@ -207,7 +207,7 @@ def _read_fitting(store: Path, most_pixels: int) -> xr.DataArray:
 def _score(measurement: Measurement, table: Localizations) -> dict[str, Any]:
     half_a, half_b = table.split("auto", random_state=measurement.seed)
     with collect_warnings():  # a half is sparser than what the estimator knows
-        image = _project(_reconstruct(measurement.estimator, half_a))
+        image = _project(images_of(measurement.estimator, half_a))
     counts, exposure = count_held_out(image, half_a, half_b)
     grid = grid_of(image)
     raw_half = render_histogram(half_a, grid.pixel_size, grid)
@@ -251,12 +251,6 @@ def describe_curve(curve: FRCCurve) -> dict[str, Any]:
         "area": _number_or_none(area),
         "reason": curve.reason,
     }
-
-
-def _reconstruct(estimator: Any, table: Localizations) -> xr.DataArray:
-    make_image = estimator.predict if hasattr(estimator, "predict") else estimator.transform
-    image: xr.DataArray = make_image(table)
-    return image
 
 
 def _project(image: xr.DataArray) -> xr.DataArray:

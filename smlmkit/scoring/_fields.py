@@ -11,7 +11,7 @@ import xarray as xr
 
 from smlmkit.drawing import render_histogram
 from smlmkit.errors import InvalidInputError, InvalidTypeError
-from smlmkit.images import grid_of
+from smlmkit.images import grid_of, images_of
 from smlmkit.localizations import Localizations
 from smlmkit.samples import Target, as_fovs
 
@@ -101,8 +101,7 @@ def tabulate(
 
 def reconstruct(estimator: Any, fov: Localizations) -> xr.DataArray:
     """Make an image of a table by whatever the estimator is."""
-    make_image = estimator.predict if hasattr(estimator, "predict") else estimator.transform
-    image: xr.DataArray = make_image(fov)
+    image: xr.DataArray = images_of(estimator, fov)
     grid_of(image)
     return image
 
