@@ -22,7 +22,7 @@ from smlmkit.io.tables import write_localizations
 from smlmkit.localizations import Localizations, RandomState
 from smlmkit.simulate.acquisition import field_of_size, make_blinks
 from smlmkit.simulate.filaments import draw_bundles, draw_filaments, nodes_of
-from smlmkit.simulate.primitives import KINDS, draw_primitives, range_of
+from smlmkit.simulate.primitives import KINDS, draw_primitives, positive_range, whole_range
 from smlmkit.simulate.structures import Curves
 from smlmkit.simulate.truth import Truth
 
@@ -154,16 +154,10 @@ def make_actin(
     check_positive(persistence_length=persistence_length)
     check_whole("n_bundles", n_bundles, low=0)
     check_whole("n_filaments", n_filaments, low=0 if n_bundles else 1)
-    fewest, most = range_of("filaments_per_bundle", filaments_per_bundle)
-    for number in (fewest, most):
-        check_whole("filaments_per_bundle", number, low=1)
-    widths = range_of("bundle_width", bundle_width)
-    for width in widths:
-        check_positive(bundle_width=width)
+    bundle_sizes = whole_range("filaments_per_bundle", filaments_per_bundle)
+    widths = positive_range("bundle_width", bundle_width)
     rng = random_source(random_state)
-    filaments = draw_bundles(
-        field, n_bundles, (int(fewest), int(most)), widths, persistence_length, rng
-    )
+    filaments = draw_bundles(field, n_bundles, bundle_sizes, widths, persistence_length, rng)
     if n_filaments:
         filaments += nodes_of(draw_filaments(field, n_filaments, persistence_length, rng))
     curves = Curves.through(filaments)

@@ -96,17 +96,13 @@ def draw_primitives(
     3
     """
     kinds = _check_kinds(kinds)
-    fewest, most = range_of("n_primitives", n_primitives)
-    for number in (fewest, most):
-        check_whole("n_primitives", number, low=1)
-    sizes = range_of("size", size)
-    for extent in sizes:
-        check_positive(size=extent)
+    fewest, most = whole_range("n_primitives", n_primitives)
+    sizes = positive_range("size", size)
     thicknesses = range_of("thickness", thickness)
     _check_thicknesses(thicknesses, sizes[0], kinds)
 
     drawn = []
-    for _ in range(random_state.randint(int(fewest), int(most) + 1)):
+    for _ in range(random_state.randint(fewest, most + 1)):
         kind = kinds[random_state.randint(len(kinds))]
         middle = random_state.uniform(field[:2], field[2:])
         nodes, width = _draw_one(
@@ -148,6 +144,68 @@ def range_of(name: str, value: float | tuple[float, float]) -> tuple[float, floa
             f"{name} must be a number or the smallest and the largest one, got {value!r}"
         )
     return ends[0], ends[1]
+
+
+def whole_range(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    """Give a range of whole numbers from 1 on, as `range_of` does.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    value : int or (int, int)
+        A number, or the smallest and the largest one.
+
+    Returns
+    -------
+    (int, int)
+        Both ends.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither, or a number is not whole or below 1; the message names the parameter.
+
+    Examples
+    --------
+    >>> whole_range("n_primitives", 3)
+    (3, 3)
+    """
+    fewest, most = range_of(name, value)
+    for number in (fewest, most):
+        check_whole(name, number, low=1)
+    return int(fewest), int(most)
+
+
+def positive_range(name: str, value: float | tuple[float, float]) -> tuple[float, float]:
+    """Give a range of positive numbers, as `range_of` does.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    value : float or (float, float)
+        A number, or the smallest and the largest one.
+
+    Returns
+    -------
+    (float, float)
+        Both ends.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither, or a number is not positive; the message names the parameter.
+
+    Examples
+    --------
+    >>> positive_range("size", (200, 400))
+    (200, 400)
+    """
+    ends = range_of(name, value)
+    for end in ends:
+        check_positive(**{name: end})
+    return ends
 
 
 def _draw_one(
